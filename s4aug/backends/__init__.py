@@ -1,0 +1,1 @@
+"""Backends of the warp: siblings that never import each other."""

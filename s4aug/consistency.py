@@ -1,0 +1,126 @@
+"""Consistency of two predictions for two views of the same images."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .checks import check_choice
+from .errors import ArgumentError
+from .view import View
+
+LOSSES = ("mse", "kl")
+
+
+@dataclass(frozen=True, eq=False)
+class ConsistencyTerms:
+    """A loss as numerator and count, so that ranks and accumulation steps add up to the joint batch."""
+
+    numerator: Tensor  # scalar
+    count: Tensor  # scalar: pixels compared
+    pixels: int  # pixels there are
+
+    @property
+    def loss(self) -> Tensor:
+        """Numerator by count; 0 with zero gradient where nothing is compared."""
+        return self.numerator / self.count.clamp_min(1)
+
+    @property
+    def valid_fraction(self) -> Tensor:
+        """Share of pixels compared."""
+        return self.count / max(self.pixels, 1)
+
+
+def consistency_loss(
+    pred1: Tensor,
+    view1: View,
+    pred2: Tensor,
+    view2: View,
+    *,
+    loss: str = "mse",
+    activation: str | None = "softmax",
+    classes: str = "mean",
+    detach: int | None = None,
+    mask: bool = True,
+) -> Tensor:
+    """Eq. 4 of S4Net: how far two predictions are apart once their views are undone.
+
+    Convention:
+        Activation first, then undo, then the difference over the pixels that are valid in both, divided by
+        their number. What is compared are undone probabilities, in at least float32.
+
+    Args:
+        pred1: [B, K, h, w], the network's output for `view1.image`, at its resolution or a stride of it.
+        view1: First view; phi_1.
+        pred2: As `pred1`, for the second view.
+        view2: Second view of the same images; phi_2.
+        loss: "mse", or "kl": KL(1, 2) and KL(2, 1) averaged, or from the detached side alone.
+        activation: "softmax" over classes, or None to compare the predictions as they are.
+        classes: "mean" or "sum" over the K classes.
+        detach: 1 or 2: that side is a target without gradient.
+        mask: False compares all pixels, those without content too (for ablation).
+
+    Returns:
+        Scalar. 0 with zero gradient where no pixel is valid in both.
+
+    Raises:
+        ArgumentError: Predictions of different shape, or an unknown choice.
+
+    Example:
+        >>> from s4aug import RandomAffine
+        >>> images, perturb = torch.rand(2, 3, 32, 32), RandomAffine(degrees=15)
+        >>> v1, v2 = perturb(images), perturb(images)
+        >>> consistency_loss(v1.image, v1, v2.image, v2).shape
+        torch.Size([])
+    """
+    options = {"loss": loss, "activation": activation, "classes": classes, "detach": detach, "mask": mask}
+    return consistency_terms(pred1, view1, pred2, view2, **options).loss  # type: ignore[arg-type]
+
+
+def consistency_terms(
+    pred1: Tensor,
+    view1: View,
+    pred2: Tensor,
+    view2: View,
+    *,
+    loss: str = "mse",
+    activation: str | None = "softmax",
+    classes: str = "mean",
+    detach: int | None = None,
+    mask: bool = True,
+) -> ConsistencyTerms:
+    """`consistency_loss` as numerator and count; arguments as there."""
+    check_choice(loss, LOSSES, "loss")
+    check_choice(classes, ("mean", "sum"), "classes")
+    if activation not in ("softmax", None):
+        raise ArgumentError(f"activation must be 'softmax' or None, got {activation!r}")
+    if detach not in (None, 1, 2):
+        raise ArgumentError(f"detach must be None, 1 or 2, got {detach!r}")
+    if pred1.shape != pred2.shape:
+        raise ArgumentError(
+            f"pred1 and pred2 must have one shape, got {list(pred1.shape)}, {list(pred2.shape)}"
+        )
+    first, valid1 = view1.restore(_activated(pred1.detach() if detach == 1 else pred1, activation))
+    second, valid2 = view2.restore(_activated(pred2.detach() if detach == 2 else pred2, activation))
+    compared = valid1 & valid2 if mask else torch.ones_like(valid1)  # [B, 1, h, w]
+    # Pixels left out become equal before they are compared, so that neither value nor gradient leaks.
+    first, second = torch.where(compared, first, 0), torch.where(compared, second, 0)
+    numerator = _divergence(first, second, loss, detach).sum()
+    if classes == "mean":
+        numerator = numerator / max(pred1.shape[1], 1)
+    return ConsistencyTerms(numerator, compared.sum(), compared.numel())
+
+
+def _activated(prediction: Tensor, activation: str | None) -> Tensor:
+    wide = prediction if prediction.dtype == torch.float64 else prediction.float()
+    return wide if activation is None else wide.softmax(1)
+
+
+def _divergence(first: Tensor, second: Tensor, loss: str, detach: int | None) -> Tensor:
+    if loss == "mse":
+        return (first - second) ** 2
+    tiny = torch.finfo(first.dtype).tiny
+    ratio = first.clamp_min(tiny).log() - second.clamp_min(tiny).log()
+    if detach == 1:
+        return first * ratio
+    return -second * ratio if detach == 2 else (first - second) * ratio / 2

@@ -1,0 +1,141 @@
+"""Random affine transforms: the ranges and the draw."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .checks import Size, check_size
+from .errors import ArgumentError
+from .philox import uniform
+from .transform import AffineTransform, linear_part
+
+Range = tuple[float, float]
+NUMBERS_PER_SAMPLE = 9
+
+
+@dataclass(frozen=True)
+class AffineRanges:
+    """What a random affine transform is drawn from, all uniform, in Kornia's names and ranges.
+
+    Args:
+        degrees: Rotation in [-degrees, degrees], or in (low, high), degrees.
+        translate: Largest shift as fractions (of the width, of the height).
+        scale: (low, high) for both axes alike, or (low x, high x, low y, high y) for each its own.
+        shear: Along x in [-shear, shear], or in (low, high), or (low x, high x, low y, high y), degrees.
+        hflip: Probability of a left-right flip, before the rest.
+        vflip: Probability of a top-bottom flip, before the rest.
+
+    Raises:
+        ArgumentError: An empty range, a fraction or probability outside [0, 1], a scale that is not positive,
+            a shear of 90 degrees or more.
+    """
+
+    degrees: float | Range = 0.0
+    translate: tuple[float, float] | None = None
+    scale: Range | tuple[float, float, float, float] | None = None
+    shear: float | Range | tuple[float, float, float, float] | None = None
+    hflip: float = 0.0
+    vflip: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.bounds()
+
+    def bounds(self) -> list[Range]:
+        """(low, high) of angle, shift x, shift y, scale x, scale y, shear x, shear y."""
+        angle = _symmetric(self.degrees, "degrees")
+        shift_x, shift_y = self.translate or (0.0, 0.0)
+        scale = tuple(self.scale or (1.0, 1.0))
+        shear = self.shear if isinstance(self.shear, tuple) and len(self.shear) == 4 else None
+        shear_x = shear[:2] if shear else _symmetric(self.shear or 0.0, "shear")  # type: ignore[arg-type]
+        shear_y = shear[2:] if shear else (0.0, 0.0)
+        if len(scale) not in (2, 4):
+            raise ArgumentError(f"scale must hold 2 or 4 numbers, got {self.scale}")
+        bounds = [angle, (-shift_x, shift_x), (-shift_y, shift_y), scale[:2], scale[-2:], shear_x, shear_y]
+        self._check(bounds)
+        return bounds  # type: ignore[return-value]
+
+    def _check(self, bounds: list[tuple[float, ...]]) -> None:
+        names = ["degrees", "translate", "translate", "scale", "scale", "shear", "shear"]
+        for name, (low, high) in zip(names, bounds, strict=True):
+            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+                raise ArgumentError(f"{name} must be a finite range (low, high), got ({low}, {high})")
+        if any(not 0 <= bounds[i][1] <= 1 for i in (1, 2)):
+            raise ArgumentError(f"translate must be fractions in [0, 1], got {self.translate}")
+        if bounds[3][0] <= 0 or bounds[4][0] <= 0:
+            raise ArgumentError(f"scale must be positive, got {self.scale}")
+        if any(abs(side) >= 90 for pair in bounds[5:] for side in pair):
+            raise ArgumentError(f"shear must be below 90 degrees, got {self.shear}")
+        for name, chance in (("hflip", self.hflip), ("vflip", self.vflip)):
+            if not 0 <= chance <= 1:
+                raise ArgumentError(f"{name} must be a probability in [0, 1], got {chance}")
+
+
+def sample_affine(
+    ranges: AffineRanges,
+    batch: int,
+    size: Size,
+    *,
+    device: torch.device | str = "cpu",
+    generator: torch.Generator | None = None,
+    seed: Tensor | None = None,  # [B] int64
+) -> AffineTransform:
+    """Draw one affine transform per sample, about the middle of the frame.
+
+    Args:
+        ranges: What to draw from.
+        batch: Number of samples B.
+        size: (H, W) of the frame in px.
+        device: Where the matrices are made; nothing is read back from it.
+        generator: Source of the numbers; torch's global one by default.
+        seed: One seed per sample, instead of a generator: the draw of a sample depends on its seed alone, not
+            on the batch, the device or compilation.
+
+    Returns:
+        `batch` transforms from `size` to `size`.
+
+    Raises:
+        ArgumentError: Both `generator` and `seed`, or a seed that is not [B] int64.
+
+    Example:
+        >>> paper = AffineRanges(degrees=15, translate=(0.2, 0.2), scale=(0.75, 1.25))
+        >>> len(sample_affine(paper, 4, (512, 512), generator=torch.Generator().manual_seed(0)))
+        4
+    """
+    numbers = _draw(batch, torch.device(device), generator, seed)  # [B, 9]
+    bounds = torch.tensor(ranges.bounds(), dtype=torch.float64, device=device)  # [7, 2]
+    values = bounds[:, 0] + numbers[:, :7] * (bounds[:, 1] - bounds[:, 0])
+    size = check_size(size, "size")
+    height, width = size
+    isotropic = ranges.scale is None or len(ranges.scale) == 2
+    scale = values[:, 3:4].expand(-1, 2) if isotropic else values[:, 3:5]
+    chance = values.new_tensor([ranges.hflip, ranges.vflip])
+    flip = torch.where(numbers[:, 7:] < chance, -1.0, 1.0).to(torch.float64)  # [B, 2]
+    linear = linear_part(values[:, 0], scale, values[:, 5:7]) * flip[:, None]
+    middle = values.new_tensor([(width - 1) / 2, (height - 1) / 2])
+    shift = values[:, 1:3] * values.new_tensor([width, height])
+    return AffineTransform.from_linear(linear, middle + shift - linear @ middle, size, size)
+
+
+def _draw(batch: int, device: torch.device, generator: torch.Generator | None, seed: Tensor | None) -> Tensor:
+    if seed is None:
+        kind = {"dtype": torch.float64, "device": device}
+        return torch.rand(batch, NUMBERS_PER_SAMPLE, generator=generator, **kind)  # type: ignore[call-overload, no-any-return]
+    if generator is not None:
+        raise ArgumentError("generator and seed exclude each other; pass one of them")
+    if seed.dtype != torch.int64 or list(seed.shape) != [batch]:
+        raise ArgumentError(
+            f"seed must be int64 of shape [{batch}], got {seed.dtype} of shape {list(seed.shape)}"
+        )
+    return uniform(seed.to(device), NUMBERS_PER_SAMPLE)
+
+
+def _symmetric(value: float | Range, name: str) -> Range:
+    if isinstance(value, (int, float)):
+        if value < 0:
+            raise ArgumentError(f"{name} must not be negative when it is one number, got {value}")
+        return -value, value
+    if len(value) != 2:
+        raise ArgumentError(f"{name} must be a number or (low, high), got {value}")
+    return value

@@ -1,0 +1,492 @@
+"""Affine transforms of image batches, and the only place that knows pixel centres and fixed point."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .checks import Size, check_size
+from .errors import ArgumentError
+
+FRACTION_BITS = 32
+ONE = 1 << FRACTION_BITS
+HALF = ONE >> 1
+LATTICE_TOLERANCE_PX = 1e-9
+# Linear entries and offsets beyond these would leave int64 at sides of 32768 px.
+LINEAR_LIMIT = 2.0**14
+OFFSET_LIMIT_PX = 2.0**29
+
+Numbers = Tensor | float | Sequence[float]
+
+
+@dataclass(frozen=True, eq=False)
+class AffineTransform:
+    """A batch of affine motions between a source frame and an output frame.
+
+    Convention:
+        - `matrix` maps source pixels to output pixels, as Kornia's `warp_affine` expects
+        - points are (x, y), whole numbers are pixel centres, sizes are (H, W)
+        - angles in degrees, positive as in `cv2.getRotationMatrix2D` (counter-clockwise as displayed)
+
+    Args:
+        matrix: [B, 3, 3], kept in float64; last row (0, 0, 1). May carry gradient.
+        size: (H, W) of the source frame in px.
+        out_size: (H, W) of the output frame in px; the source's by default.
+
+    Raises:
+        ArgumentError: Wrong shape; or, for a matrix on the CPU, an entry that is not finite, a matrix that
+            cannot be inverted, or one that magnifies beyond 2^14. The message names the sample. Matrices on
+            a device are not read back and so not checked.
+
+    Example:
+        >>> import torch
+        >>> turn = AffineTransform.from_params(angle=torch.tensor([30.0]), size=(64, 48))
+        >>> torch.allclose((turn @ turn.inverse()).matrix, torch.eye(3, dtype=torch.float64))
+        True
+    """
+
+    matrix: Tensor  # [B, 3, 3] float64
+    size: Size
+    out_size: Size = None  # type: ignore[assignment]  # filled in below
+
+    def __post_init__(self) -> None:
+        size = check_size(self.size, "size")
+        out_size = size if self.out_size is None else check_size(self.out_size, "out_size")
+        matrix = self.matrix.to(torch.float64)
+        if matrix.ndim != 3 or matrix.shape[1:] != (3, 3):
+            raise ArgumentError(f"matrix must have shape [B, 3, 3], got {list(matrix.shape)}")
+        if matrix.device.type == "cpu" and not torch.compiler.is_compiling():
+            _check_matrix(matrix.detach())
+        object.__setattr__(self, "matrix", matrix)
+        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "out_size", out_size)
+
+    @classmethod
+    def from_linear(cls, linear: Tensor, offset: Tensor, size: Size, out_size: Size) -> "AffineTransform":
+        """The motion x -> linear @ x + offset, for values that are right by construction (not checked).
+
+        Args:
+            linear: [B, 2, 2] float64.
+            offset: [B, 2] float64, (x, y) in px.
+            size: (H, W) of the source frame.
+            out_size: (H, W) of the output frame.
+        """
+        top = torch.cat([linear, offset[..., None]], -1)  # [B, 2, 3]
+        bottom = top.new_tensor([0.0, 0.0, 1.0]).expand(top.shape[0], 1, 3)
+        made = object.__new__(cls)
+        object.__setattr__(made, "matrix", torch.cat([top, bottom], 1))
+        object.__setattr__(made, "size", size)
+        object.__setattr__(made, "out_size", out_size)
+        return made
+
+    @classmethod
+    def identity(cls, batch: int, size: Size, *, device: torch.device | str = "cpu") -> "AffineTransform":
+        """No motion at all."""
+        return cls._constant([[1, 0], [0, 1]], [0, 0], batch, size, size, device)
+
+    @classmethod
+    def hflip(cls, batch: int, size: Size, *, device: torch.device | str = "cpu") -> "AffineTransform":
+        """Left and right exchanged; bit-exact."""
+        return cls._constant([[-1, 0], [0, 1]], [size[1] - 1, 0], batch, size, size, device)
+
+    @classmethod
+    def vflip(cls, batch: int, size: Size, *, device: torch.device | str = "cpu") -> "AffineTransform":
+        """Top and bottom exchanged; bit-exact."""
+        return cls._constant([[1, 0], [0, -1]], [0, size[0] - 1], batch, size, size, device)
+
+    @classmethod
+    def rot90(
+        cls, k: int, batch: int, size: Size, *, device: torch.device | str = "cpu"
+    ) -> "AffineTransform":
+        """`k` quarter turns counter-clockwise as displayed, like `torch.rot90(x, k, (2, 3))`; bit-exact."""
+        height, width = size
+        k = k % 4
+        linear = [[[1, 0], [0, 1]], [[0, 1], [-1, 0]], [[-1, 0], [0, -1]], [[0, -1], [1, 0]]][k]
+        offset = [[0, 0], [0, width - 1], [width - 1, height - 1], [height - 1, 0]][k]
+        out_size = size if k % 2 == 0 else (width, height)
+        return cls._constant(linear, offset, batch, size, out_size, device)
+
+    @classmethod
+    def shift(cls, xy: Tensor, size: Size) -> "AffineTransform":
+        """Content moved by `xy` ([B, 2], px, right and down); bit-exact for whole pixels."""
+        offset = xy.to(torch.float64)
+        return cls.from_linear(_eye(offset), offset, check_size(size, "size"), check_size(size, "size"))
+
+    @classmethod
+    def crop(cls, top: Tensor, left: Tensor, out_size: Size, size: Size) -> "AffineTransform":
+        """The window of `out_size` whose first pixel is at (`top`, `left`), each [B] in px."""
+        offset = -torch.stack([left, top], -1).to(torch.float64)
+        return cls.from_linear(
+            _eye(offset), offset, check_size(size, "size"), check_size(out_size, "out_size")
+        )
+
+    @classmethod
+    def resize(
+        cls, out_size: Size, size: Size, batch: int, *, device: torch.device | str = "cpu"
+    ) -> "AffineTransform":
+        """The whole frame resampled to `out_size`, outer corner on outer corner."""
+        scale_y, scale_x = out_size[0] / size[0], out_size[1] / size[1]
+        offset = [(scale_x - 1) / 2, (scale_y - 1) / 2]
+        return cls._constant([[scale_x, 0], [0, scale_y]], offset, batch, size, out_size, device)
+
+    @classmethod
+    def from_params(
+        cls,
+        *,
+        size: Size,
+        angle: Numbers = 0.0,
+        translation: Numbers = (0.0, 0.0),
+        scale: Numbers = 1.0,
+        shear: Numbers = (0.0, 0.0),
+        center: Numbers | None = None,
+    ) -> "AffineTransform":
+        """Shear, then scale, then rotate about `center`, then translate: Kornia's order.
+
+        Convention:
+            As `kornia.geometry.get_rotation_matrix2d` and `get_shear_matrix2d`; at multiples of 90 degrees
+            the cosines are exact.
+
+        Args:
+            size: (H, W) of both frames in px.
+            angle: [B] or a number, degrees, counter-clockwise as displayed.
+            translation: [B, 2] or (x, y), px.
+            scale: [B] or a number (isotropic), or [B, 2] as (x, y).
+            shear: [B, 2] or (x, y), degrees.
+            center: [B, 2] or (x, y), px; the middle of the frame by default.
+
+        Raises:
+            ArgumentError: Shapes that do not go together, or parameters whose matrix cannot be inverted.
+        """
+        size = check_size(size, "size")
+        middle = ((size[1] - 1) / 2, (size[0] - 1) / 2)
+        named = {
+            "angle": (angle, 1),
+            "translation": (translation, 2),
+            "scale": (scale, 2),
+            "shear": (shear, 2),
+            "center": (middle if center is None else center, 2),
+        }
+        values = _broadcast(named)
+        linear = linear_part(values["angle"][:, 0], values["scale"], values["shear"])
+        pivot = values["center"]
+        offset = pivot + values["translation"] - (linear @ pivot[..., None])[..., 0]
+        transform = cls.from_linear(linear, offset, size, size)
+        return cls(transform.matrix, size, size)
+
+    def __len__(self) -> int:
+        return self.matrix.shape[0]
+
+    def __getitem__(self, index: int | slice | Tensor) -> "AffineTransform":
+        """The transforms of some samples; a whole number keeps the batch dimension."""
+        if isinstance(index, int):
+            index = slice(index, index + 1 or None)
+        return self._with(self.matrix[index], self.size, self.out_size)
+
+    def __matmul__(self, first: "AffineTransform") -> "AffineTransform":
+        """`a @ b`: b first, then a, as one motion."""
+        if first.out_size != self.size:
+            raise ArgumentError(
+                f"a @ b: b ends in a frame of {first.out_size} (H, W), a begins in {self.size}"
+            )
+        if len(first) != len(self) and 1 not in (len(first), len(self)):
+            raise ArgumentError(f"a @ b: a has batch {len(self)}, b has {len(first)}")
+        return self._with(self.matrix @ first.matrix, first.size, self.out_size)
+
+    def inverse(self) -> "AffineTransform":
+        """The motion undone, in closed form."""
+        (a, b, x), (c, d, y) = self.matrix[:, 0].unbind(-1), self.matrix[:, 1].unbind(-1)
+        determinant = a * d - b * c
+        linear = torch.stack([d, -b, -c, a], -1).reshape(-1, 2, 2) / determinant[:, None, None]
+        offset = torch.stack([b * y - d * x, c * x - a * y], -1) / determinant[:, None]
+        return self.from_linear(linear, offset, self.out_size, self.size)
+
+    def at(
+        self,
+        size: Size,
+        out_size: Size | None = None,
+        *,
+        stride: float | None = None,
+        offset: float | tuple[float, float] | None = None,
+    ) -> "AffineTransform":
+        """The same motion for maps of another resolution, for example a network's output at stride 4.
+
+        Convention:
+            Cell i of a map stands at pixel `stride * i + offset`. By default a cell is a block of pixels and
+            stands at its middle: `offset = (stride - 1) / 2`; a network whose first cell sits on the first
+            pixel has `offset = 0`.
+
+        Args:
+            size: (H, W) of the map in the source frame.
+            out_size: (H, W) of the map in the output frame; ceil(out_size / stride) by default.
+            stride: Pixels per cell; read off the sizes by default.
+            offset: Pixel at which cell 0 stands, a number or (x, y).
+
+        Raises:
+            ArgumentError: No stride (or more than one) leads from the frame to the map.
+        """
+        size = check_size(size, "size")
+        stride = infer_stride(self.size, size) if stride is None else float(stride)
+        out_size = map_size(self.out_size, stride) if out_size is None else check_size(out_size, "out_size")
+        for frame, cells in ((self.size, size), (self.out_size, out_size)):
+            if map_size(frame, stride) != cells:
+                raise ArgumentError(
+                    f"a map of {cells} (H, W) does not fit a frame of {frame} at stride {stride:g}: "
+                    f"that gives {map_size(frame, stride)}"
+                )
+        first = torch.tensor(cell_offset(stride, offset), dtype=torch.float64, device=self.matrix.device)
+        linear = self.matrix[:, :2, :2]
+        moved = (linear @ first) + self.matrix[:, :2, 2] - first
+        return self.from_linear(linear, moved / stride, size, out_size)
+
+    def points(self, xy: Tensor) -> Tensor:
+        """Where points of the source frame go.
+
+        Args:
+            xy: [B, N, 2] in px.
+
+        Returns:
+            [B, N, 2] in the dtype of `xy`, computed in float64.
+        """
+        moved = xy.to(torch.float64) @ self.matrix[:, :2, :2].mT + self.matrix[:, None, :2, 2]
+        return moved.to(xy.dtype)
+
+    def boxes(self, xyxy: Tensor) -> Tensor:
+        """The smallest upright boxes around the moved boxes.
+
+        Args:
+            xyxy: [B, N, 4], (left, top, right, bottom) in px.
+
+        Returns:
+            [B, N, 4] in the dtype of `xyxy`.
+        """
+        left, top, right, bottom = xyxy.to(torch.float64).unbind(-1)
+        corners = torch.stack([left, top, right, top, right, bottom, left, bottom], -1)
+        moved = self.points(corners.reshape(xyxy.shape[0], -1, 2)).reshape(*xyxy.shape[:-1], 4, 2)
+        return torch.cat([moved.amin(-2), moved.amax(-2)], -1).to(xyxy.dtype)
+
+    def to(self, device: torch.device | str) -> "AffineTransform":
+        """The same transforms on another device."""
+        return self._with(self.matrix.to(device), self.size, self.out_size)
+
+    def _with(self, matrix: Tensor, size: Size, out_size: Size) -> "AffineTransform":
+        return self.from_linear(matrix[:, :2, :2], matrix[:, :2, 2], size, out_size)
+
+    @classmethod
+    def _constant(
+        cls,
+        linear: Sequence[Sequence[float]],
+        offset: Sequence[float],
+        batch: int,
+        size: Size,
+        out_size: Size,
+        device: torch.device | str,
+    ) -> "AffineTransform":
+        kind = {"dtype": torch.float64, "device": device}
+        matrix = torch.tensor(linear, **kind).expand(batch, 2, 2)  # type: ignore[arg-type]
+        vector = torch.tensor(offset, **kind).expand(batch, 2)  # type: ignore[arg-type]
+        return cls.from_linear(matrix, vector, check_size(size, "size"), check_size(out_size, "out_size"))
+
+
+class Axis(NamedTuple):
+    """Sampled source coordinates along one axis, split into lattice point and distance."""
+
+    whole: Tensor  # [B, h, w] int64: the lattice point at or below
+    fraction: Tensor  # [B, h, w]: distance above it; exactly 0 on the lattice; may carry gradient
+    remainder: Tensor  # [B, h, w]: 1 - fraction, rounded on its own, so never 0
+    nearest: Tensor  # [B, h, w] int64: the nearest lattice point, ties upwards
+
+
+def fixed_point(transform: AffineTransform) -> Tensor:
+    """The inverse map in fixed point: what every backend samples at, to the bit.
+
+    Convention:
+        Output pixel (x, y) samples source x `(f[0, 0] * x + f[0, 1] * y + f[0, 2]) / 2^32`, and source y from
+        row 1. Rounded once; anchored at the output's middle, so that the error is below
+        (H + W) / 2 * 2^-33 px: 3.8e-6 px at 32768 px a side.
+
+    Args:
+        transform: Source to output.
+
+    Returns:
+        [B, 2, 3] int64.
+    """
+    inverse = transform.inverse().matrix[:, :2].detach()  # [B, 2, 3]
+    height, width = transform.out_size
+    middle = inverse.new_tensor([width // 2, height // 2])
+    linear = inverse[..., :2].clamp(-LINEAR_LIMIT, LINEAR_LIMIT)
+    anchor = (linear @ middle + inverse[..., 2]).clamp(-OFFSET_LIMIT_PX, OFFSET_LIMIT_PX)
+    fixed = (linear * ONE).round().to(torch.int64)  # [B, 2, 2]
+    steps = fixed[..., 0] * (width // 2) + fixed[..., 1] * (height // 2)
+    offset = (anchor * ONE).round().to(torch.int64) - steps
+    return torch.cat([fixed, offset[..., None]], -1)
+
+
+def source_axes(transform: AffineTransform, dtype: torch.dtype, device: torch.device) -> tuple[Axis, Axis]:
+    """Where each output pixel samples the source, along x and along y.
+
+    Convention:
+        Fixed point, but for float64 pixels, which take float64 coordinates snapped to the lattice within
+        1e-9 px. Gradient flows to the matrix through `fraction` and `remainder`.
+
+    Args:
+        transform: Source to output.
+        dtype: Of the weights.
+        device: Where the pixels are.
+    """
+    height, width = transform.out_size
+    columns = torch.arange(width, device=device)  # [w]
+    rows = torch.arange(height, device=device)[:, None]  # [h, 1]
+    exact = dtype == torch.float64 or transform.matrix.requires_grad
+    inverse = transform.inverse().matrix.to(device) if exact else None
+    fixed = fixed_point(transform).to(device) if dtype != torch.float64 else None
+    axes = []
+    for i in range(2):
+        real = None if inverse is None else _along(inverse[:, i], columns, rows)
+        axes.append(
+            _snapped(real) if fixed is None else _split(_along(fixed[:, i], columns, rows), real, dtype)
+        )
+    return axes[0], axes[1]
+
+
+def linear_part(angle: Tensor, scale: Tensor, shear: Tensor) -> Tensor:
+    """Rotation x scale x shear.
+
+    Args:
+        angle: [B], degrees, counter-clockwise as displayed; float64.
+        scale: [B, 2], (x, y).
+        shear: [B, 2], (x, y), degrees.
+
+    Returns:
+        [B, 2, 2] float64.
+    """
+    cos, sin = _cos_sin(angle)
+    rotation = torch.stack([cos, sin, -sin, cos], -1).reshape(-1, 2, 2)
+    tan_x, tan_y = torch.tan(torch.deg2rad(shear)).unbind(-1)
+    one = torch.ones_like(tan_x)
+    slant = torch.stack([one, -tan_x, -tan_y, 1 + tan_x * tan_y], -1).reshape(-1, 2, 2)
+    return rotation @ (scale[..., None] * slant)
+
+
+def map_size(frame: Size, stride: float) -> Size:
+    """Size of a map of cells of `stride` px over a frame: ceil(frame / stride)."""
+    return math.ceil(frame[0] / stride - 1e-9), math.ceil(frame[1] / stride - 1e-9)
+
+
+def infer_stride(frame: Size, cells: Size) -> float:
+    """The stride that leads from a frame to a map of cells.
+
+    An exact ratio is taken as it is; else the one whole stride with ceil(frame / stride) = cells.
+
+    Raises:
+        ArgumentError: None, or more than one.
+    """
+    if frame[0] * cells[1] == frame[1] * cells[0]:
+        return frame[0] / cells[0]
+    fitting = [stride for stride in range(1, max(frame) + 1) if map_size(frame, stride) == cells]
+    if len(fitting) == 1:
+        return float(fitting[0])
+    reason = f"strides {fitting} all fit: pass stride=" if fitting else "the aspects differ"
+    raise ArgumentError(f"no stride leads from a frame of {frame} (H, W) to a map of {cells}: {reason}")
+
+
+def cell_offset(stride: float, offset: float | tuple[float, float] | None) -> tuple[float, float]:
+    """The pixel (x, y) at which cell 0 of a map stands."""
+    if offset is None:
+        return (stride - 1) / 2, (stride - 1) / 2
+    return (offset[0], offset[1]) if isinstance(offset, tuple) else (float(offset), float(offset))
+
+
+def cell_bounds(frame: int, cells: int, stride: float, offset: float) -> tuple[Tensor, Tensor]:
+    """The pixels that each cell of a map touches along one axis.
+
+    Args:
+        frame: Length of the frame in px.
+        cells: Number of cells.
+        stride: Pixels per cell.
+        offset: Pixel at which cell 0 stands.
+
+    Returns:
+        First pixel and one past the last of each cell, both [cells] int64, cut to the frame.
+    """
+    middle = torch.arange(cells, dtype=torch.float64) * stride + offset
+    # A pixel p covers [p - 1/2, p + 1/2]; touching an edge is not covering, hence the tolerance.
+    first = torch.floor(middle - stride / 2 - 0.5 + LATTICE_TOLERANCE_PX) + 1
+    stop = torch.ceil(middle + stride / 2 + 0.5 - LATTICE_TOLERANCE_PX)
+    return first.clamp(0, frame).long(), stop.clamp(0, frame).long()
+
+
+def _along(row: Tensor, columns: Tensor, rows: Tensor) -> Tensor:  # [B, 3] -> [B, h, w]
+    a, b, c = (part[:, None, None] for part in row.unbind(-1))
+    return a * columns + (b * rows + c)
+
+
+def _split(fixed: Tensor, real: Tensor | None, dtype: torch.dtype) -> Axis:  # [B, h, w] int64
+    low = fixed & (ONE - 1)
+    fraction, remainder = low.to(dtype) / ONE, (ONE - low).to(dtype) / ONE
+    if real is not None:
+        # Value 0, slope 1: the gradient's way to the matrix past the whole numbers.
+        slope = (real - real.detach()).to(dtype)
+        fraction, remainder = fraction + slope, remainder - slope
+    return Axis(fixed >> FRACTION_BITS, fraction, remainder, (fixed + HALF) >> FRACTION_BITS)
+
+
+def _snapped(real: Tensor | None) -> Axis:  # [B, h, w] float64
+    assert real is not None
+    lattice = real.detach().round()
+    value = torch.where((real.detach() - lattice).abs() < LATTICE_TOLERANCE_PX, lattice, real.detach())
+    whole = value.floor()
+    fraction = (value - whole) + (real - real.detach())
+    return Axis(whole.long(), fraction, 1 - fraction, (value + 0.5).floor().long())
+
+
+def _cos_sin(angle: Tensor) -> tuple[Tensor, Tensor]:  # degrees, float64
+    quarter = torch.round(angle.detach() / 90)
+    rest = torch.deg2rad(angle - 90 * quarter)
+    cos, sin = torch.cos(rest), torch.sin(rest)
+    k = quarter.remainder(4)
+    turned_cos = torch.where(k == 0, cos, torch.where(k == 1, -sin, torch.where(k == 2, -cos, sin)))
+    turned_sin = torch.where(k == 0, sin, torch.where(k == 1, cos, torch.where(k == 2, -sin, -cos)))
+    return turned_cos, turned_sin
+
+
+def _eye(offset: Tensor) -> Tensor:  # [B, 2] -> [B, 2, 2]
+    return torch.eye(2, dtype=torch.float64, device=offset.device).expand(offset.shape[0], 2, 2)
+
+
+def _broadcast(named: dict[str, tuple[Numbers, int]]) -> dict[str, Tensor]:
+    """Bring parameters to [B, width] float64 on one device."""
+    device = next((v.device for v, _ in named.values() if isinstance(v, Tensor)), torch.device("cpu"))
+    columns = {}
+    for name, (value, width) in named.items():
+        tensor = torch.as_tensor(value, dtype=torch.float64, device=device)
+        per_sample = isinstance(value, Tensor) and tensor.ndim == 1 and (width == 1 or name == "scale")
+        tensor = tensor[:, None] if per_sample else tensor
+        tensor = tensor.reshape(1, -1) if tensor.ndim < 2 else tensor
+        if tensor.ndim != 2 or tensor.shape[1] not in (1, width):
+            raise ArgumentError(f"{name} must have shape [B, {width}] or [B], got {list(tensor.shape)}")
+        columns[name] = tensor.expand(-1, width)
+    batch = max(tensor.shape[0] for tensor in columns.values())
+    for name, tensor in columns.items():
+        if tensor.shape[0] not in (1, batch):
+            raise ArgumentError(f"{name} has batch {tensor.shape[0]}, another parameter has {batch}")
+    return {name: tensor.expand(batch, -1) for name, tensor in columns.items()}
+
+
+def _check_matrix(matrix: Tensor) -> None:  # [B, 3, 3] on the CPU
+    bottom = matrix.new_tensor([0.0, 0.0, 1.0])
+    linear = matrix[:, :2, :2]
+    determinant = linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0]
+    largest = linear.abs().amax((-2, -1)) / determinant.abs()
+    faults = {
+        "has entries that are not finite": ~matrix.isfinite().all(-1).all(-1),
+        "must end in the row (0, 0, 1)": (matrix[:, 2] != bottom).any(-1),
+        "cannot be inverted": determinant == 0,
+        f"shrinks by more than {LINEAR_LIMIT:.0f}, too close to singular": largest > LINEAR_LIMIT,
+    }
+    for fault, samples in faults.items():
+        if samples.any():
+            sample = int(samples.nonzero()[0])
+            raise ArgumentError(f"matrix of sample {sample} {fault}: {matrix[sample].tolist()}")

@@ -1,0 +1,121 @@
+"""The warp: one call for every image type, mode and backend."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .backends.reference import warp_reference
+from .checks import check_choice, check_image, check_mask
+from .errors import ArgumentError, BackendUnavailable
+from .transform import AffineTransform
+
+MODES = ("bilinear", "nearest", "bicubic")
+PADDINGS = ("fill", "border", "reflection")
+BACKENDS = ("auto", "torch")
+
+
+class Warped(NamedTuple):
+    """A warped batch and which of its pixels are real."""
+
+    image: Tensor  # [B, C, h, w]
+    valid: Tensor  # [B, 1, h, w] bool
+
+
+def warp(
+    image: Tensor,
+    transform: AffineTransform,
+    *,
+    valid: Tensor | None = None,
+    mode: str = "bilinear",
+    fill: float = 0.0,
+    padding: str = "fill",
+    normalize: tuple[Sequence[float] | Tensor, Sequence[float] | Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+    backend: str = "auto",
+) -> Warped:
+    """Move a batch of images by affine transforms and tell which output pixels are real.
+
+    Convention:
+        `transform` leads from source to output pixels; output pixel p shows the source at
+        `transform.inverse()(p)`; whole numbers are pixel centres. An output pixel is valid if and only if
+        every source pixel that it reads with a weight other than zero lies inside and is itself valid.
+        Where it is not valid it holds `fill`.
+
+    Args:
+        image: [B, C, H, W], any floating or integer type.
+        transform: B motions from frames of (H, W).
+        valid: [B, 1, H, W] bool; pixels where it is false are never read. All real by default.
+        mode: "bilinear", "nearest" (ties upwards) or "bicubic" (A = -0.75, as in torch).
+        fill: Value where nothing real is shown, in units of the output (after `normalize`).
+        padding: "fill", or "border" or "reflection" to show content from inside beyond the edge; these pixels
+            are still not valid.
+        normalize: (mean, std) per channel: the output is (value - mean) / std.
+        dtype: Of the output; that of `image` by default, and torch's default dtype where an integer image is
+            interpolated or normalised.
+        backend: "auto" or "torch".
+
+    Returns:
+        `Warped(image [B, C, h, w], valid [B, 1, h, w])`. Differentiable in `image` and in `transform.matrix`.
+
+    Raises:
+        ArgumentError: A shape, size, mode or dtype that does not fit.
+        BackendUnavailable: The named backend is not there.
+
+    Example:
+        >>> image = torch.arange(6.0).reshape(1, 1, 2, 3)
+        >>> warp(image, AffineTransform.hflip(1, (2, 3))).image[0, 0, 0].tolist()
+        [2.0, 1.0, 0.0]
+    """
+    check_choice(mode, MODES, "mode")
+    check_choice(padding, PADDINGS, "padding")
+    if backend not in BACKENDS:
+        raise BackendUnavailable(f"backend {backend!r} is not there; choose one of {', '.join(BACKENDS)}")
+    check_image(image, transform.size, len(transform), "image")
+    if valid is not None:
+        check_mask(valid, image, "valid")
+    dtype = _output_dtype(image, mode, normalize is not None, dtype)
+    statistics = None if normalize is None else _statistics(normalize, image, dtype)
+    warped, real = warp_reference(
+        image,
+        transform,
+        valid,
+        mode=mode,
+        padding=padding,
+        fill=_checked_fill(fill, dtype),
+        normalize=statistics,
+        dtype=dtype,
+    )
+    return Warped(warped, real)
+
+
+def _output_dtype(image: Tensor, mode: str, normalized: bool, dtype: torch.dtype | None) -> torch.dtype:
+    interpolated = mode != "nearest" or normalized
+    if dtype is None:
+        return torch.get_default_dtype() if interpolated and not image.is_floating_point() else image.dtype
+    if interpolated and not dtype.is_floating_point:
+        raise ArgumentError(f"dtype must be floating for an interpolated or normalised image, got {dtype}")
+    if not interpolated and not dtype.is_floating_point and dtype != image.dtype:
+        raise ArgumentError(f"dtype must be {image.dtype} or floating for labels, got {dtype}")
+    return dtype
+
+
+def _checked_fill(fill: float, dtype: torch.dtype) -> float:
+    if dtype.is_floating_point or dtype == torch.bool:
+        return fill
+    limits = torch.iinfo(dtype)
+    if int(fill) != fill or not limits.min <= fill <= limits.max:
+        raise ArgumentError(f"fill must be a whole number in the range of {dtype}, got {fill}")
+    return int(fill)
+
+
+def _statistics(
+    normalize: tuple[Sequence[float] | Tensor, Sequence[float] | Tensor], image: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    kind = torch.promote_types(dtype, torch.float32)
+    mean, std = (torch.as_tensor(part, dtype=kind, device=image.device) for part in normalize)
+    for name, part in (("mean", mean), ("std", std)):
+        if list(part.shape) != [image.shape[1]]:
+            raise ArgumentError(f"normalize {name} needs {image.shape[1]} numbers, got {list(part.shape)}")
+    return mean, std

@@ -1,0 +1,25 @@
+"""Errors that a user can cause. Each message says what was wrong, where, and what to do."""
+
+
+class S4AugTrainError(Exception):
+    """Base of all errors of the trainer; the command line prints it as one line and exits with 1."""
+
+
+class DataError(S4AugTrainError, ValueError):
+    """A folder, image, mask, class table or split cannot be used as it is."""
+
+
+class ConfigError(S4AugTrainError, ValueError):
+    """A setting is unknown, has the wrong type or contradicts another one."""
+
+
+class WeightsError(S4AugTrainError, RuntimeError):
+    """Pretrained weights cannot be had or do not fit the network."""
+
+
+class CheckpointError(S4AugTrainError, RuntimeError):
+    """A checkpoint cannot be read or does not belong to this run."""
+
+
+class TrainingError(S4AugTrainError, RuntimeError):
+    """Training cannot go on."""
