@@ -32,9 +32,7 @@ def check_mask(mask: Tensor, image: Tensor, name: str) -> None:
     """Hold `mask` to bool of shape [B, 1, H, W], beside `image` [B, C, H, W] on the same device."""
     expected = [image.shape[0], 1, *image.shape[-2:]]
     if mask.dtype != torch.bool or list(mask.shape) != expected:
-        raise ArgumentError(
-            f"{name} must be bool of shape {expected}, got {mask.dtype} of shape {list(mask.shape)}"
-        )
+        raise ArgumentError(f"{name} must be bool of shape {expected}, got {mask.dtype} of shape {list(mask.shape)}")
     if mask.device != image.device:
         raise ArgumentError(f"{name} is on {mask.device}, the image on {image.device}; move one of them")
 

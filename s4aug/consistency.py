@@ -97,9 +97,7 @@ def consistency_terms(
     if detach not in (None, 1, 2):
         raise ArgumentError(f"detach must be None, 1 or 2, got {detach!r}")
     if pred1.shape != pred2.shape:
-        raise ArgumentError(
-            f"pred1 and pred2 must have one shape, got {list(pred1.shape)}, {list(pred2.shape)}"
-        )
+        raise ArgumentError(f"pred1 and pred2 must have one shape, got {list(pred1.shape)}, {list(pred2.shape)}")
     first, valid1 = view1.restore(_activated(pred1.detach() if detach == 1 else pred1, activation))
     second, valid2 = view2.restore(_activated(pred2.detach() if detach == 2 else pred2, activation))
     compared = valid1 & valid2 if mask else torch.ones_like(valid1)  # [B, 1, h, w]

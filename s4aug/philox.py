@@ -46,7 +46,7 @@ def uniform(seed: Tensor, count: int) -> Tensor:
     zero = torch.zeros_like(blocks)
     key = (seed & WORD)[:, None] + zero, ((seed >> 32) & WORD)[:, None] + zero
     words = torch.stack(philox((blocks, zero, zero, zero), key), -1)  # [B, n, 4]
-    return (words.reshape(seed.shape[0], -1)[:, :count].to(torch.float64) + 0.5) / 2**32
+    return (words.flatten(1)[:, :count].to(torch.float64) + 0.5) / 2**32
 
 
 def _multiply(value: Tensor, factor: int) -> tuple[Tensor, Tensor]:

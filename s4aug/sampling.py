@@ -45,14 +45,17 @@ class AffineRanges:
     def bounds(self) -> list[Range]:
         """(low, high) of angle, shift x, shift y, scale x, scale y, shear x, shear y."""
         angle = _symmetric(self.degrees, "degrees")
-        shift_x, shift_y = self.translate or (0.0, 0.0)
+        shift = tuple(self.translate or (0.0, 0.0))
         scale = tuple(self.scale or (1.0, 1.0))
         shear = self.shear if isinstance(self.shear, tuple) and len(self.shear) == 4 else None
         shear_x = shear[:2] if shear else _symmetric(self.shear or 0.0, "shear")  # type: ignore[arg-type]
         shear_y = shear[2:] if shear else (0.0, 0.0)
+        if len(shift) != 2:
+            raise ArgumentError(f"translate must be (of the width, of the height), got {self.translate}")
         if len(scale) not in (2, 4):
             raise ArgumentError(f"scale must hold 2 or 4 numbers, got {self.scale}")
-        bounds = [angle, (-shift_x, shift_x), (-shift_y, shift_y), scale[:2], scale[-2:], shear_x, shear_y]
+        shift_x, shift_y = ((-part, part) for part in shift)
+        bounds = [angle, shift_x, shift_y, scale[:2], scale[-2:], shear_x, shear_y]
         self._check(bounds)
         return bounds  # type: ignore[return-value]
 
@@ -125,9 +128,7 @@ def _draw(batch: int, device: torch.device, generator: torch.Generator | None, s
     if generator is not None:
         raise ArgumentError("generator and seed exclude each other; pass one of them")
     if seed.dtype != torch.int64 or list(seed.shape) != [batch]:
-        raise ArgumentError(
-            f"seed must be int64 of shape [{batch}], got {seed.dtype} of shape {list(seed.shape)}"
-        )
+        raise ArgumentError(f"seed must be int64 of shape [{batch}], got {seed.dtype} of shape {list(seed.shape)}")
     return uniform(seed.to(device), NUMBERS_PER_SAMPLE)
 
 

@@ -38,7 +38,7 @@ class AffineTransform:
 
     Raises:
         ArgumentError: Wrong shape; or, for a matrix on the CPU, an entry that is not finite, a matrix that
-            cannot be inverted, or one that magnifies beyond 2^14. The message names the sample. Matrices on
+            cannot be inverted, or one that shrinks by more than 2^14. The message names the sample. Matrices on
             a device are not read back and so not checked.
 
     Example:
@@ -98,9 +98,7 @@ class AffineTransform:
         return cls._constant([[1, 0], [0, -1]], [0, size[0] - 1], batch, size, size, device)
 
     @classmethod
-    def rot90(
-        cls, k: int, batch: int, size: Size, *, device: torch.device | str = "cpu"
-    ) -> "AffineTransform":
+    def rot90(cls, k: int, batch: int, size: Size, *, device: torch.device | str = "cpu") -> "AffineTransform":
         """`k` quarter turns counter-clockwise as displayed, like `torch.rot90(x, k, (2, 3))`; bit-exact."""
         height, width = size
         k = k % 4
@@ -119,14 +117,10 @@ class AffineTransform:
     def crop(cls, top: Tensor, left: Tensor, out_size: Size, size: Size) -> "AffineTransform":
         """The window of `out_size` whose first pixel is at (`top`, `left`), each [B] in px."""
         offset = -torch.stack([left, top], -1).to(torch.float64)
-        return cls.from_linear(
-            _eye(offset), offset, check_size(size, "size"), check_size(out_size, "out_size")
-        )
+        return cls.from_linear(_eye(offset), offset, check_size(size, "size"), check_size(out_size, "out_size"))
 
     @classmethod
-    def resize(
-        cls, out_size: Size, size: Size, batch: int, *, device: torch.device | str = "cpu"
-    ) -> "AffineTransform":
+    def resize(cls, out_size: Size, size: Size, batch: int, *, device: torch.device | str = "cpu") -> "AffineTransform":
         """The whole frame resampled to `out_size`, outer corner on outer corner."""
         scale_y, scale_x = out_size[0] / size[0], out_size[1] / size[1]
         offset = [(scale_x - 1) / 2, (scale_y - 1) / 2]
@@ -182,15 +176,16 @@ class AffineTransform:
     def __getitem__(self, index: int | slice | Tensor) -> "AffineTransform":
         """The transforms of some samples; a whole number keeps the batch dimension."""
         if isinstance(index, int):
+            # Without the error, a loop over the transform would never end.
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"sample {index} of a batch of {len(self)}")
             index = slice(index, index + 1 or None)
         return self._with(self.matrix[index], self.size, self.out_size)
 
     def __matmul__(self, first: "AffineTransform") -> "AffineTransform":
         """`a @ b`: b first, then a, as one motion."""
         if first.out_size != self.size:
-            raise ArgumentError(
-                f"a @ b: b ends in a frame of {first.out_size} (H, W), a begins in {self.size}"
-            )
+            raise ArgumentError(f"a @ b: b ends in a frame of {first.out_size} (H, W), a begins in {self.size}")
         if len(first) != len(self) and 1 not in (len(first), len(self)):
             raise ArgumentError(f"a @ b: a has batch {len(self)}, b has {len(first)}")
         return self._with(self.matrix @ first.matrix, first.size, self.out_size)
@@ -345,9 +340,7 @@ def source_axes(transform: AffineTransform, dtype: torch.dtype, device: torch.de
     axes = []
     for i in range(2):
         real = None if inverse is None else _along(inverse[:, i], columns, rows)
-        axes.append(
-            _snapped(real) if fixed is None else _split(_along(fixed[:, i], columns, rows), real, dtype)
-        )
+        axes.append(_snapped(real) if fixed is None else _split(_along(fixed[:, i], columns, rows), real, dtype))
     return axes[0], axes[1]
 
 
@@ -378,16 +371,20 @@ def map_size(frame: Size, stride: float) -> Size:
 def infer_stride(frame: Size, cells: Size) -> float:
     """The stride that leads from a frame to a map of cells.
 
-    An exact ratio is taken as it is; else the one whole stride with ceil(frame / stride) = cells.
+    A whole ratio is taken as it is; else the one whole stride with ceil(frame / stride) = cells (513 px in 129
+    cells are stride 4, not 3.98); else, where the aspect is the same, the ratio (a resized map).
 
     Raises:
         ArgumentError: None, or more than one.
     """
-    if frame[0] * cells[1] == frame[1] * cells[0]:
+    same_aspect = frame[0] * cells[1] == frame[1] * cells[0]
+    if same_aspect and frame[0] % cells[0] == 0:
         return frame[0] / cells[0]
     fitting = [stride for stride in range(1, max(frame) + 1) if map_size(frame, stride) == cells]
     if len(fitting) == 1:
         return float(fitting[0])
+    if same_aspect and not fitting:
+        return frame[0] / cells[0]
     reason = f"strides {fitting} all fit: pass stride=" if fitting else "the aspects differ"
     raise ArgumentError(f"no stride leads from a frame of {frame} (H, W) to a map of {cells}: {reason}")
 
@@ -439,7 +436,8 @@ def _snapped(real: Tensor | None) -> Axis:  # [B, h, w] float64
     value = torch.where((real.detach() - lattice).abs() < LATTICE_TOLERANCE_PX, lattice, real.detach())
     whole = value.floor()
     fraction = (value - whole) + (real - real.detach())
-    return Axis(whole.long(), fraction, 1 - fraction, (value + 0.5).floor().long())
+    nearest = (value + 0.5 + LATTICE_TOLERANCE_PX).floor().long()
+    return Axis(whole.long(), fraction, 1 - fraction, nearest)
 
 
 def _cos_sin(angle: Tensor) -> tuple[Tensor, Tensor]:  # degrees, float64
@@ -462,7 +460,7 @@ def _broadcast(named: dict[str, tuple[Numbers, int]]) -> dict[str, Tensor]:
     columns = {}
     for name, (value, width) in named.items():
         tensor = torch.as_tensor(value, dtype=torch.float64, device=device)
-        per_sample = isinstance(value, Tensor) and tensor.ndim == 1 and (width == 1 or name == "scale")
+        per_sample = tensor.ndim == 1 and (width == 1 or (name == "scale" and isinstance(value, Tensor)))
         tensor = tensor[:, None] if per_sample else tensor
         tensor = tensor.reshape(1, -1) if tensor.ndim < 2 else tensor
         if tensor.ndim != 2 or tensor.shape[1] not in (1, width):

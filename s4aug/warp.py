@@ -105,7 +105,7 @@ def _checked_fill(fill: float, dtype: torch.dtype) -> float:
     if dtype.is_floating_point or dtype == torch.bool:
         return fill
     limits = torch.iinfo(dtype)
-    if int(fill) != fill or not limits.min <= fill <= limits.max:
+    if not limits.min <= fill <= limits.max or int(fill) != fill:
         raise ArgumentError(f"fill must be a whole number in the range of {dtype}, got {fill}")
     return int(fill)
 

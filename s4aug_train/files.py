@@ -30,9 +30,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise S4AugTrainError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -48,6 +46,15 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
+def append_text(path: Path, content: str) -> None:
+    """Add `content` at the end of `path`."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(content)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2) + "\n")
@@ -57,3 +64,8 @@ def content_hash(value: Any) -> str:
     """SHA-256 (hex, 16 characters) of the canonical JSON of `value`."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _unwritable(path: Path, error: OSError) -> S4AugTrainError:
+    reason = error.strerror or str(error)
+    return S4AugTrainError(f"cannot write {path}: {reason}; free some space or choose another folder")

@@ -108,9 +108,7 @@ def _weighted_sum(source: Tensor, taps: list[Tap], readable: Tensor) -> Tensor: 
     flat = source.flatten(2)  # [B, C, H * W]
     total = None
     for place, weight, used in taps:
-        value = flat.gather(2, place.flatten(1)[:, None].expand(-1, channels, -1)).unflatten(
-            2, place.shape[1:]
-        )
+        value = flat.gather(2, place.flatten(1)[:, None].expand(-1, channels, -1)).unflatten(2, place.shape[1:])
         read = (readable if used is None else readable & used)[:, None]
         if weight is not None:
             # Unread values become 0 before they meet a weight: 0 * inf would be NaN, in gradients too.

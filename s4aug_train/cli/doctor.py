@@ -1,0 +1,138 @@
+"""`s4aug-train doctor`: check a data set before training on it."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from ..data.layouts import Listing, choose_classes, find_tiles
+from ..data.palette import ClassTable
+from ..doctor import Report, inspect, proposed_classes
+from ..errors import DataError
+
+ROWS = 20  # shown of a table of colours, files or sizes
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of the data set.")
+@click.option("--classes", "classes_file", type=click.Path(path_type=Path), help="Class table (CSV).")
+@click.option("--image-pattern", help="Where images are, such as 'scenes/{id}_rgb.tif'.")
+@click.option("--mask-pattern", help="Where masks are, such as 'truth/{id}.png'.")
+@click.option(
+    "--mismatch",
+    type=click.Choice(["error", "crop", "skip"]),
+    default="error",
+    show_default=True,
+    help="What training does where image and mask differ in size.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--write-classes", type=click.Path(path_type=Path), help="Write the class table, or a proposal.")
+@click.pass_context
+def doctor(
+    context: click.Context,
+    data: Path,
+    classes_file: Path | None,
+    image_pattern: str | None,
+    mask_pattern: str | None,
+    mismatch: str,
+    as_json: bool,
+    write_classes: Path | None,
+) -> None:
+    """Check a data set: files, sizes, classes, and whether training would fail (exit 1)."""
+    listing = find_tiles(data, image_pattern=image_pattern, mask_pattern=mask_pattern)
+    classes = choose_classes(listing, classes_file)
+    report = _inspect(listing, classes, mismatch)
+    if write_classes is not None:
+        _write_classes(write_classes, classes or proposed_classes(report))
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), indent=2))
+    else:
+        print_report(report, Console())
+    context.exit(0 if report.ok else 1)
+
+
+def _inspect(listing: Listing, classes: ClassTable | None, mismatch: str) -> Report:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("Decoding", total=len(listing.tiles))
+        return inspect(
+            listing,
+            classes,
+            mismatch=mismatch,
+            on_progress=lambda done, _: progress.update(task, completed=done),
+        )
+
+
+def _write_classes(path: Path, classes: ClassTable | None) -> None:
+    if classes is None:
+        raise DataError(f"cannot propose classes for {path}: the masks hold too many values; write it by hand")
+    classes.write(path)
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print a report for people."""
+    console.print(_overview(report))
+    for table in _tables(report):
+        console.print(table)
+    for problem in report.problems:
+        line = f"{'ERROR' if problem.fatal else 'note'}: {problem.what}; {problem.cure}"
+        console.print(line, markup=False, soft_wrap=True)
+    console.print("Training can start." if report.ok else "Training would fail.")
+
+
+def _tables(report: Report) -> Iterator[Table]:
+    if report.classes:
+        classes = [(c.name, f"{c.pixels:,}", f"{c.share:.2%}", f"{c.tiles:,}") for c in report.classes]
+        yield _rows("Classes", ("Class", "Pixels", "Share", "Tiles"), classes, limit=255)
+    for title, items in (("Not in the class table", report.off_palette), ("In the masks", report.observed)):
+        if items:
+            seen = [(s.item, f"{s.pixels:,}", f"{s.tiles:,}", ", ".join(s.examples)) for s in items]
+            yield _rows(title, ("Colour or value", "Pixels", "Tiles", "Such as"), seen)
+    if report.mismatches:
+        sizes = [(m.id, "{} x {}".format(*m.image), "{} x {}".format(*m.mask)) for m in report.mismatches]
+        yield _rows("Sizes that differ", ("Tile", "Image", "Mask"), sizes)
+    if report.unreadable:
+        faults = [(fault.path, fault.reason) for fault in report.unreadable]
+        yield _rows("Files that cannot be used", ("File", "Reason"), faults)
+
+
+def _overview(report: Report) -> Table:
+    rows = [
+        ("Data set", report.root),
+        ("Layout", "; ".join((report.layout, *report.notes))),
+        ("Labelled tiles", f"{report.pairs:,}"),
+        ("Unlabelled tiles", f"{report.unlabelled:,}"),
+        ("Masks without image", f"{len(report.orphan_masks):,}"),
+        ("Sizes (H x W px)", _kinds(report.sizes)),
+        ("Bands", _kinds(report.bands)),
+        ("Pixels", _kinds(report.dtypes)),
+        ("Nodata", f"{report.nodata_share:.2%} of image pixels"),
+        ("Ignored", f"{report.ignored_share:.2%} of mask pixels"),
+    ]
+    table = Table(show_header=False)
+    for name, value in rows:
+        table.add_row(name, Text(value, overflow="fold"))
+    return table
+
+
+def _kinds(histogram: dict[str, int]) -> str:
+    parts = [f"{kind} ({count:,})" for kind, count in list(histogram.items())[:ROWS]]
+    more = [f"and {len(histogram) - ROWS} more"] if len(histogram) > ROWS else []
+    return ", ".join(parts + more)
+
+
+def _rows(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, limit: int = ROWS) -> Table:
+    table = Table(title=Text(title), title_justify="left")
+    for name in header:
+        right = name in ("Pixels", "Share", "Tiles")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in rows[:limit]:
+        table.add_row(*map(Text, row))
+    if len(rows) > limit:
+        table.add_row(f"and {len(rows) - limit:,} more")
+    return table

@@ -1,0 +1,39 @@
+"""`s4aug-train`: the group of commands, and how errors end."""
+
+from typing import Any
+
+import click
+
+from s4aug import S4AugError, __version__
+
+from ..errors import S4AugTrainError
+from .demo_data import demo_data
+from .doctor import doctor
+from .evaluate import evaluate
+from .fit import fit
+from .split import split
+
+
+class Commands(click.Group):
+    """A group in which a user's mistake ends with one line and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; errors of ours become one line."""
+        try:
+            return super().invoke(ctx)
+        except (S4AugTrainError, S4AugError) as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="s4aug-train")
+def main() -> None:
+    """Semi-supervised land-cover segmentation: S4Net, its baselines, and what training needs around them."""
+
+
+for command in (fit, evaluate, doctor, split, demo_data):
+    main.add_command(command)

@@ -1,0 +1,93 @@
+"""Options that several commands share, and how they become settings."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from ..config import CHOICES, parse_assignment
+
+Command = Callable[..., Any]
+
+# Option of the command line (as a Python name) to setting.
+SETTINGS = {
+    "data": "data.path",
+    "classes": "data.classes",
+    "image_pattern": "data.image_pattern",
+    "mask_pattern": "data.mask_pattern",
+    "split": "data.split",
+    "unlabeled": "data.unlabeled",
+    "labeled": "data.labeled",
+    "val": "data.val",
+    "mismatch": "data.mismatch",
+    "weights": "model.weights",
+    "method": "method.name",
+    "steps": "train.steps",
+    "batch_labeled": "train.batch_labeled",
+    "batch_unlabeled": "train.batch_unlabeled",
+    "crop": "train.crop",
+    "seed": "train.seed",
+    "device": "train.device",
+    "precision": "train.precision",
+    "workers": "train.workers",
+}
+
+
+def data_options(command: Command) -> Command:
+    """--data and how images and masks are found in it."""
+    options = [
+        click.option("--data", metavar="PATH|demo", help="Folder of images and masks, or demo."),
+        click.option("--classes", metavar="FILE", help="Class table, CSV: name,r,g,b or name,value."),
+        click.option("--image-pattern", metavar="PATTERN", help="Unusual names, e.g. 'scenes/{id}_rgb.tif'."),
+        click.option("--mask-pattern", metavar="PATTERN", help="The masks of --image-pattern."),
+        click.option(
+            "--mismatch",
+            type=click.Choice(CHOICES["data.mismatch"]),
+            help="Image and mask of different size: stop, use what both have, or leave out.",
+        ),
+    ]
+    return _applied(options, command)
+
+
+def split_options(command: Command) -> Command:
+    """How tiles are divided."""
+    options = [
+        click.option("--labeled", type=click.IntRange(1), metavar="N", help="Labelled tiles."),
+        click.option("--val", type=click.IntRange(1), metavar="M", help="Validation tiles."),
+        click.option("--unlabeled", metavar="FOLDER|GLOB", help="Further images without masks."),
+        click.option("--seed", type=click.IntRange(0), help="Of all that is random."),
+    ]
+    return _applied(options, command)
+
+
+def device_options(command: Command) -> Command:
+    """Where and how the network runs."""
+    options = [
+        click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N."),
+        click.option("--precision", type=click.Choice(CHOICES["train.precision"]), help="Of the forward."),
+        click.option("--workers", type=click.IntRange(0), metavar="N", help="Threads that read data."),
+    ]
+    return _applied(options, command)
+
+
+def set_option(command: Command) -> Command:
+    """--set, for every setting there is."""
+    return click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="GROUP.KEY=VALUE",
+        help="Any setting, e.g. --set train.lr=0.02; may be repeated.",
+    )(command)
+
+
+def settings_of(options: dict[str, Any], assignments: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The settings that options ask for; those not given are left out, `--set` comes last."""
+    given = {SETTINGS[name]: value for name, value in options.items() if value is not None}
+    return {**given, **dict(parse_assignment(text) for text in assignments)}
+
+
+def _applied(options: Sequence[Callable[[Command], Command]], command: Command) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command

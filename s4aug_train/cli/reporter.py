@@ -1,0 +1,118 @@
+"""How a run is shown: a live bar in a terminal, plain lines elsewhere, and log.txt always."""
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from ..files import append_text
+from ..records import EvaluationRecord, Record, StepRecord
+
+QUIET_S = 10.0  # without a terminal, a progress line at most this often
+
+
+class Reporter:
+    """Shows progress and records on stderr; use it as a context.
+
+    Args:
+        log: File that gets every line; None for no file.
+    """
+
+    def __init__(self, log: Path | None = None) -> None:
+        self.console = Console(stderr=True)
+        self.log = log
+        self.live = self.console.is_terminal
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.live,
+        )
+        self.tasks: dict[str, TaskID] = {}
+        self.began: dict[str, tuple[float, int]] = {}  # what: clock and count at the first call
+        self.shown = 0.0
+
+    def __enter__(self) -> "Reporter":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def line(self, text: str) -> None:
+        """Print one line, and log it."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        if self.log is not None and self.log.parent.is_dir():
+            append_text(self.log, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Show how far something is."""
+        now = time.monotonic()
+        self.began.setdefault(what, (now, done - 1))
+        if self.live:
+            if what not in self.tasks:
+                self.tasks[what] = self.bar.add_task(what, total=total)
+            self.bar.update(self.tasks[what], completed=done, visible=done < total)
+        elif what != "training" and now - max(self.shown, self.began[what][0]) > QUIET_S:
+            self.shown = now
+            self.line(f"{what}: {done}/{total}, {self._remaining(what, done, total)} left")
+        if done == total:
+            self.began.pop(what)
+
+    def record(self, record: Record, steps: int) -> None:
+        """Show a record as a line."""
+        if isinstance(record, EvaluationRecord):
+            value = "no class in the truth" if record.miou is None else f"mIoU {100 * record.miou:.2f} %"
+            self.line(f"step {record.step}/{steps}  validation on {record.tiles} tiles: {value}")
+        else:
+            left = self._remaining("training", record.step, steps)
+            self.line(f"step {record.step}/{steps}  {step_text(record)}  {left} left")
+
+    def _remaining(self, what: str, done: int, total: int) -> str:
+        if what not in self.began:
+            return "0:00"
+        clock, first = self.began[what]
+        seconds = (time.monotonic() - clock) / max(done - first, 1) * (total - done)
+        return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def step_text(record: StepRecord) -> str:
+    """Losses and speed of a step record."""
+    text = f"loss {record.loss:.4f}  supervised {record.loss_supervised:.4f}"
+    if record.weight > 0:
+        text += (
+            f"  consistency {record.loss_consistency:.5f} x {record.weight:.3f}"
+            f"  valid {100 * record.valid_fraction:.0f} %"
+        )
+    return f"{text}  lr {record.lr:.5f}  {record.images_per_s:.1f} images/s  waiting {100 * record.data_wait:.0f} %"
+
+
+def evaluation_table(record: EvaluationRecord, title: str) -> Table:
+    """IoU by class, with the share of the truth that each class has."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("class")
+    table.add_column("IoU %", justify="right")
+    table.add_column("share of truth %", justify="right")
+    pixels = [sum(row) for row in record.confusion]
+    for name, share in zip(record.classes, pixels, strict=True):
+        value = record.iou[name]
+        text = "absent from the truth" if value is None else f"{100 * value:.2f}"
+        table.add_row(name, text, f"{100 * share / max(sum(pixels), 1):.2f}")
+    table.add_section()
+    mean = "-" if record.miou is None else f"{100 * record.miou:.2f}"
+    table.add_row("mean of the classes present", mean, "")
+    return table

@@ -1,0 +1,30 @@
+"""`s4aug-train split`: draw a split and write it down."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..config import Config
+from ..data.dataset import load_dataset
+from .options import data_options, set_option, settings_of, split_options
+from .reporter import Reporter
+
+
+@click.command()
+@data_options
+@split_options
+@set_option
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Manifest to write (JSON).")
+def split(out: Path, assignments: tuple[str, ...], **options: Any) -> None:
+    """Divide tiles into labelled, unlabelled and validation, by seed, stratified by class presence."""
+    config = Config().updated(settings_of(options, assignments))
+    if not config.data.path:
+        raise click.UsageError("--data is missing: a folder of images and masks, or demo")
+    with Reporter() as reporter:
+        dataset = load_dataset(
+            config.data, config.train.seed, workers=config.train.workers, on_progress=reporter.progress
+        )
+    dataset.split.write(out)
+    parts = f"{len(dataset.labeled)} labelled, {len(dataset.unlabeled)} unlabelled, {len(dataset.val)} validation"
+    click.echo(f"{out}: {parts} ({dataset.split.how}), hash {dataset.split.hash}")

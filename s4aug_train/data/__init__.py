@@ -1,0 +1,1 @@
+"""From files to decoded tiles, classes, splits and crops."""

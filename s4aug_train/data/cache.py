@@ -1,0 +1,228 @@
+"""Decoded tiles on disk: each file is decoded once, then read by memory map, by several runs at once."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, S4AugTrainError
+from .layouts import TileFile
+from .palette import IGNORE, ClassTable
+from .raster import RasterInfo, read_info, read_strips
+
+# Part of every key: a change of what an entry holds makes new entries.
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """A decoded tile; its arrays are read-only memory maps.
+
+    Args:
+        id: As in `TileFile`.
+        image: [C, H, W] of uint8, uint16 or float32.
+        labels: [H, W] uint8, class index or 255; None without a mask.
+        valid: [H, W] bool; None when every pixel is real.
+        class_pixels: Pixels of each class.
+        band_sums: [3, C] float64: real pixels, their sum, the sum of their squares.
+    """
+
+    id: str
+    image: np.ndarray
+    labels: np.ndarray | None
+    valid: np.ndarray | None
+    class_pixels: tuple[int, ...]
+    band_sums: np.ndarray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in px."""
+        return self.image.shape[1], self.image.shape[2]
+
+
+def cache_folder() -> Path:
+    """Where decoded tiles and the demo are kept: `S4AUG_CACHE`, else `~/.cache/s4aug`."""
+    chosen = os.environ.get("S4AUG_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "s4aug"
+
+
+def load_tiles(
+    files: list[TileFile],
+    classes: ClassTable,
+    *,
+    mismatch: str = "error",
+    workers: int = 2,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Tile]:
+    """Tiles of image files, decoded where the cache does not hold them yet.
+
+    Args:
+        files: Images and masks.
+        classes: How masks are read.
+        mismatch: What to do where image and mask differ in size: "error", "crop" (to the rows and columns that
+            both have, from the top left) or "skip" (left out).
+        workers: Threads that decode.
+        on_progress: Called with (done, all).
+
+    Raises:
+        DataError: A file cannot be decoded, or sizes differ under "error".
+        S4AugTrainError: The cache folder cannot be written.
+    """
+    folder = cache_folder() / f"tiles-v{VERSION}"
+    tiles = []
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        pending = [pool.submit(_load_tile, folder, file, classes, mismatch) for file in files]
+        try:
+            for done, future in enumerate(pending, 1):
+                tile = future.result()
+                if tile is not None:
+                    tiles.append(tile)
+                if on_progress:
+                    on_progress(done, len(files))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return tiles
+
+
+def _load_tile(folder: Path, file: TileFile, classes: ClassTable, mismatch: str) -> Tile | None:
+    image = _entry(folder, file.image, "image", _decode_image)
+    if file.mask is None:
+        return _tile(file, image, None)
+    mask = _entry(folder, file.mask, f"labels:{classes.key}", lambda info, to: _decode_labels(info, to, classes))
+    sizes = image["size"], mask["size"]
+    if sizes[0] != sizes[1]:
+        if mismatch == "skip":
+            return None
+        if mismatch == "error":
+            raise DataError(
+                f"{file.mask} is {sizes[1][0]} x {sizes[1][1]} px, its image {file.image} is {sizes[0][0]} x "
+                f"{sizes[0][1]} px; repair them, or use --mismatch crop or --mismatch skip"
+            )
+    return _tile(file, image, mask)
+
+
+def _tile(file: TileFile, image: Mapping[str, Any], mask: Mapping[str, Any] | None) -> Tile:
+    height, width = np.min([image["size"], mask["size"]], axis=0) if mask else image["size"]
+    pixels = np.load(image["folder"] / "pixels.npy", mmap_mode="r")[:, :height, :width]
+    valid = np.load(image["folder"] / "valid.npy", mmap_mode="r")[:height, :width] if image["masked"] else None
+    labels = np.load(mask["folder"] / "pixels.npy", mmap_mode="r")[:height, :width] if mask else None
+    return Tile(
+        file.id,
+        pixels,
+        labels,
+        valid,
+        tuple(mask["class_pixels"]) if mask else (),
+        np.array(image["band_sums"]),
+    )
+
+
+def _entry(folder: Path, path: Path, kind: str, decode: Callable[[RasterInfo, Path], dict[str, Any]]) -> dict[str, Any]:
+    """The cache entry of a file, made if it is not there: a folder that appears whole, by a rename."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; restore the file, or remove its pair") from error
+    identity = f"{kind}:{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+    key = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    home = folder / key[:2] / key
+    if not (home / "entry.json").exists():
+        with _appearing(home) as draft:
+            content = decode(read_info(path), draft)
+            (draft / "entry.json").write_text(json.dumps({"source": str(path), **content}))
+    return {**json.loads((home / "entry.json").read_text()), "folder": home}
+
+
+@contextmanager
+def _appearing(home: Path) -> Iterator[Path]:
+    """A draft folder that becomes `home`; if another run was first, its entry stays."""
+    draft = None
+    try:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=home.parent))
+        yield draft
+        for file in draft.iterdir():
+            with file.open("rb") as content:
+                os.fsync(content.fileno())
+        if not home.exists():
+            draft.rename(home)
+    except OSError as error:
+        if (home / "entry.json").exists():
+            return
+        raise S4AugTrainError(
+            f"cannot write the cache in {home.parent.parent}: {error.strerror or error}; free some space, or "
+            f"point S4AUG_CACHE to another folder"
+        ) from error
+    finally:
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _decode_image(info: RasterInfo, draft: Path) -> dict[str, Any]:
+    sums = np.zeros((3, info.bands))
+    masked = False
+    with (
+        _ArrayFile(draft / "pixels.npy", (info.bands, *info.size), info.dtype) as pixels,
+        _ArrayFile(draft / "valid.npy", info.size, "bool") as valid,
+    ):
+        for (top, _, rows, width), strip, real in read_strips(info):
+            pixels.write_rows(top, strip)
+            valid.write_rows(top, np.ones((rows, width), bool) if real is None else real)
+            masked = masked or real is not None
+            counted = strip.reshape(info.bands, -1) if real is None else strip[:, real]
+            wide = counted.astype(np.float64)
+            sums += [np.full(info.bands, wide.shape[1]), wide.sum(1), (wide * wide).sum(1)]
+    if not masked:
+        (draft / "valid.npy").unlink()
+    return {"size": info.size, "masked": masked, "band_sums": sums.tolist()}
+
+
+def _decode_labels(info: RasterInfo, draft: Path, classes: ClassTable) -> dict[str, Any]:
+    counts = np.zeros(256, dtype=np.int64)
+    with _ArrayFile(draft / "pixels.npy", info.size, "uint8") as labels:
+        for (top, _, _, _), strip, real in read_strips(info):
+            decoded, _ = classes.decode(strip, info.palette, where=str(info.path))
+            if real is not None:
+                decoded = np.where(real, decoded, np.uint8(IGNORE))
+            labels.write_rows(top, decoded)
+            counts += np.bincount(decoded.ravel(), minlength=256)
+    return {"size": info.size, "class_pixels": counts[: len(classes.names)].tolist()}
+
+
+class _ArrayFile:
+    """A .npy file written by rows. Not a memory map: there a full disk ends the process, here it is an error."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: str) -> None:
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self.file = path.open("wb")
+        header = {
+            "descr": self.dtype.str,
+            "fortran_order": False,
+            "shape": tuple(int(side) for side in shape),
+        }
+        np.lib.format.write_array_header_1_0(self.file, header)
+        self.start = self.file.tell()
+
+    def __enter__(self) -> "_ArrayFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def write_rows(self, top: int, rows: np.ndarray) -> None:  # [C, h, W] or [h, W]
+        """Write the rows that begin at `top`, in every band."""
+        height, width = self.shape[-2:]
+        bands = rows.reshape(-1, *rows.shape[-2:])
+        for i, band in enumerate(bands):
+            self.file.seek(self.start + (i * height + top) * width * self.dtype.itemsize)
+            self.file.write(np.ascontiguousarray(band, self.dtype).data)

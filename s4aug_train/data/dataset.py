@@ -1,0 +1,170 @@
+"""From a folder to decoded tiles, classes, split and normalisation: all that training and evaluation read."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import DataConfig
+from ..errors import DataError
+from .cache import Tile, cache_folder, load_tiles
+from .layouts import Listing, TileFile, choose_classes, find_tiles, find_unlabeled
+from .normalization import Normalization, choose_normalization
+from .palette import ClassTable
+from .split import Groups, Split, check_counts, draw_split, read_groups, validation_count
+from .synthetic import write_demo
+
+Progress = Callable[[str, int, int], None]  # what, done, all
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Decoded tiles by their use.
+
+    Args:
+        classes: Names, colours and how masks are read.
+        split: Which tile is what.
+        labeled: Tiles trained with their masks.
+        unlabeled: Tiles trained without; where a mask exists, only the method `full` sees it.
+        val: Held-out tiles.
+        normalization: Measured on the training tiles, or ImageNet's.
+    """
+
+    classes: ClassTable
+    split: Split
+    labeled: Sequence[Tile]
+    unlabeled: Sequence[Tile]
+    val: Sequence[Tile]
+    normalization: Normalization
+
+    @property
+    def bands(self) -> int:
+        """Bands of the images."""
+        return int(self.labeled[0].image.shape[0])
+
+
+def list_tiles(config: DataConfig, on_progress: Progress | None = None) -> Listing:
+    """The tiles of a folder; `demo` makes the demo set in the cache first."""
+    if config.path != "demo":
+        return find_tiles(Path(config.path), image_pattern=config.image_pattern, mask_pattern=config.mask_pattern)
+    progress = None if on_progress is None else lambda done, all_: on_progress("making the demo set", done, all_)
+    return find_tiles(write_demo(cache_folder() / "demo", on_progress=progress))
+
+
+def class_table(listing: Listing, config: DataConfig) -> ClassTable:
+    """The class table given, that of the folder, or DeepGlobe's.
+
+    Raises:
+        DataError: There is none.
+    """
+    classes = choose_classes(listing, Path(config.classes) if config.classes else None)
+    if classes is None:
+        raise DataError(
+            f"{listing.root} has no class table: give one with --classes FILE (CSV: name,r,g,b or name,value); "
+            f"s4aug-train doctor --data {listing.root} --write-classes FILE proposes one from the masks"
+        )
+    return classes
+
+
+def load_dataset(config: DataConfig, seed: int, *, workers: int, on_progress: Progress | None = None) -> Dataset:
+    """List, check, decode (once, into the cache) and divide the tiles.
+
+    Args:
+        config: The group `data` of the settings.
+        seed: Of the labelled set.
+        workers: Threads that decode.
+        on_progress: Called with what is being done, how many are done, and of how many.
+
+    Raises:
+        DataError: As the parts do; counts that cannot be met are told before anything is decoded.
+    """
+    listing = list_tiles(config, on_progress)
+    classes = class_table(listing, config)
+    groups = read_groups(listing.root)
+    split = Split.read(Path(config.split)) if config.split else None
+    extra = _external(config, listing)
+    files = [*listing.tiles, *extra]
+    if split is None:
+        _check_before_decoding(listing, groups, config)
+    else:
+        files = _named(files, split, Path(config.split or ""))
+    tiles = _decoded(files, classes, config.mismatch, workers, on_progress)
+    if split is None:
+        split = draw_split(
+            {tile.id: tile.class_pixels for tile in tiles.values() if tile.labels is not None},
+            [tile.id for tile in tiles.values() if tile.labels is None],
+            labeled=config.labeled,
+            val=config.val,
+            seed=seed,
+            split_seed=config.split_seed,
+            groups=groups,
+        )
+    return _divided(tiles, split, classes, config.include_labeled)
+
+
+def load_validation(
+    config: DataConfig,
+    classes: ClassTable,
+    ids: Sequence[str],
+    *,
+    workers: int,
+    on_progress: Progress | None = None,
+) -> list[Tile]:
+    """The tiles of some ids, decoded.
+
+    Raises:
+        DataError: An id is not in the folder, or has no mask.
+    """
+    files = {tile.id: tile for tile in list_tiles(config, on_progress).labelled}
+    missing = [tile for tile in ids if tile not in files]
+    if missing:
+        raise DataError(
+            f"{config.path} lacks {len(missing)} of {len(ids)} tiles to evaluate (or their masks), for example "
+            f"{missing[0]}; give the folder that the split was made for, or another --split"
+        )
+    chosen = [files[tile] for tile in ids]
+    return list(_decoded(chosen, classes, config.mismatch, workers, on_progress).values())
+
+
+def _external(config: DataConfig, listing: Listing) -> list[TileFile]:
+    """Tiles of --unlabeled that the folder does not hold already."""
+    if not config.unlabeled:
+        return []
+    known = {tile.image.resolve() for tile in listing.tiles}
+    extra = [tile for tile in find_unlabeled(config.unlabeled) if tile.image.resolve() not in known]
+    return [TileFile(f"{config.unlabeled}:{tile.id}", tile.image, None) for tile in extra]
+
+
+def _check_before_decoding(listing: Listing, groups: Groups | None, config: DataConfig) -> None:
+    pairs = [tile.id for tile in listing.labelled]
+    held_out = 0 if groups is None else sum(groups.part.get(tile) == "val" for tile in pairs)
+    check_counts(config.labeled, len(pairs) - (held_out or validation_count(len(pairs), config.val)))
+
+
+def _named(files: Iterable[TileFile], split: Split, path: Path) -> list[TileFile]:
+    """The files that a split names; all must be there, labelled and validation ones with masks."""
+    found = {tile.id: tile for tile in files}
+    masked = {*split.labeled, *split.val}
+    for tile in [*split.labeled, *split.unlabeled, *split.val]:
+        if tile not in found or (tile in masked and found[tile].mask is None):
+            raise DataError(f"{path} names the tile {tile}, which the data lacks (or its mask); make a new split")
+    return [found[tile] for tile in [*split.labeled, *split.unlabeled, *split.val]]
+
+
+def _decoded(
+    files: Sequence[TileFile], classes: ClassTable, mismatch: str, workers: int, on_progress: Progress | None
+) -> dict[str, Tile]:
+    progress = None if on_progress is None else lambda done, all_: on_progress("decoding tiles", done, all_)
+    tiles = load_tiles(list(files), classes, mismatch=mismatch, workers=workers, on_progress=progress)
+    return {tile.id: tile for tile in tiles}
+
+
+def _divided(tiles: dict[str, Tile], split: Split, classes: ClassTable, include_labeled: bool) -> Dataset:
+    # Under mismatch "skip" a tile of a given split may be gone.
+    labeled, unlabeled, val = (
+        [tiles[tile] for tile in part if tile in tiles] for part in (split.labeled, split.unlabeled, split.val)
+    )
+    if not labeled or not val:
+        raise DataError("the split leaves no labelled or no validation tile; label more tiles, or change the split")
+    if include_labeled:
+        unlabeled = [*unlabeled, *labeled]
+    return Dataset(classes, split, labeled, unlabeled, val, choose_normalization([*labeled, *unlabeled]))

@@ -1,0 +1,56 @@
+"""Mean and standard deviation by band: ImageNet's for 8-bit RGB, else measured."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .cache import Tile
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What is subtracted from each band and what it is divided by, in units of the source.
+
+    Args:
+        mean: By band.
+        std: By band.
+        source: "imagenet" or "measured".
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+
+    def apply(self, images: Tensor, valid: Tensor | None) -> Tensor:
+        """Normalise images that are not warped on the way.
+
+        Args:
+            images: [B, C, H, W] of the source's dtype.
+            valid: [B, 1, H, W] bool, or None.
+
+        Returns:
+            [B, C, H, W] float32, 0 where not real.
+        """
+        mean, std = (torch.tensor(part, device=images.device)[:, None, None] for part in (self.mean, self.std))
+        normalized = (images.to(torch.float32) - mean) / std
+        return normalized if valid is None else torch.where(valid, normalized, 0)
+
+
+def choose_normalization(tiles: Sequence[Tile]) -> Normalization:
+    """ImageNet's statistics for 8-bit RGB; those of the real pixels of `tiles` for all else."""
+    image = tiles[0].image
+    if image.dtype == np.uint8 and image.shape[0] == 3:
+        mean, std = (tuple(255 * value for value in part) for part in (IMAGENET_MEAN, IMAGENET_STD))
+        return Normalization(mean, std, "imagenet")
+    count, total, squares = np.sum([tile.band_sums for tile in tiles], axis=0)  # each [C]
+    means = total / np.maximum(count, 1)
+    deviations = np.sqrt(np.maximum(squares / np.maximum(count, 1) - means**2, 0))
+    # A constant band carries nothing; dividing by 0 would make it NaN.
+    deviations = np.where(deviations > 0, deviations, 1.0)
+    return Normalization(tuple(means.tolist()), tuple(deviations.tolist()), "measured")

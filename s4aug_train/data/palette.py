@@ -1,0 +1,417 @@
+"""Class tables: which colour or value of a mask is which class."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from ..files import content_hash, write_text
+from .raster import Palette
+
+IGNORE = 255  # the label of pixels without a class
+MAX_COLORS = 64  # colours or values that a count tells apart; the rest is counted as OTHER
+OTHER = "other"
+IGNORED_NAMES = frozenset(
+    ["unknown", "unlabeled", "unlabelled", "ignore", "ignored", "void", "nodata", "no_data", "no data"]
+)
+
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ClassEntry:
+    """One line of a class table.
+
+    Args:
+        name: For people; unique.
+        color: (r, g, b) in the masks, 0 to 255; None in a table of values only.
+        value: In index masks; None in a table of colours only.
+        ignored: Known, but not a class to learn: decodes to `IGNORE`.
+    """
+
+    name: str
+    color: Color | None = None
+    value: int | None = None
+    ignored: bool = False
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of a data set, in the order of their label indices.
+
+    Entries that are not ignored are the real classes 0..K-1. Ignored entries (named unknown,
+    unlabeled, void, ..., or marked so) decode to `IGNORE` and count as known colours.
+
+    Raises:
+        DataError: A duplicate name, colour or value, a colour outside 0..255, entries with and
+            without colour (or value) mixed, no real class, or more than 255.
+    """
+
+    entries: tuple[ClassEntry, ...]
+
+    def __post_init__(self) -> None:
+        for index, fault in _faults(self.entries):
+            where = "class table" if index is None else f"class table, entry {index + 1}"
+            raise DataError(f"{where}: {fault}")
+
+    @cached_property
+    def real(self) -> tuple[ClassEntry, ...]:
+        """The entries of the real classes; their position is the label index."""
+        return tuple(entry for entry in self.entries if not entry.ignored)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of the real classes."""
+        return tuple(entry.name for entry in self.real)
+
+    @cached_property
+    def colors(self) -> tuple[Color, ...]:
+        """A display colour for every real class: its own, or one of a fixed distinct series."""
+        return tuple(entry.color or _distinct_colors()[index] for index, entry in enumerate(self.real))
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of all that decoding depends on."""
+        return content_hash([[e.name, e.color, e.value, e.ignored] for e in self.entries])
+
+    @property
+    def has_colors(self) -> bool:
+        """Whether colour masks can be decoded."""
+        return self.entries[0].color is not None
+
+    @property
+    def has_values(self) -> bool:
+        """Whether index masks can be decoded."""
+        return self.entries[0].value is not None
+
+    @classmethod
+    def read(cls, path: Path) -> "ClassTable":
+        """Read a CSV file with the header `name,r,g,b` or `name,value` or `name,value,r,g,b`.
+
+        Upper and lower case, spaces and a byte order mark do not matter. An optional column
+        `ignore` (1 or 0) says which entries are no class to learn; where it is empty or
+        absent, the name decides.
+
+        Raises:
+            DataError: The file or one of its lines is wrong; the message names both.
+        """
+        numbered = list(_read_entries(path))
+        entries = tuple(entry for _, entry in numbered)
+        for index, fault in _faults(entries):
+            raise DataError(f"{path}{'' if index is None else f', line {numbered[index][0]}'}: {fault}")
+        return cls(entries)
+
+    def write(self, path: Path) -> None:
+        """Write the table as `read` takes it."""
+        marked = any(entry.ignored != _ignored_by_name(entry.name) for entry in self.entries)
+        header = ["name"] + ["value"] * self.has_values + ["r", "g", "b"] * self.has_colors
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(header + ["ignore"] * marked)
+        for entry in self.entries:
+            row: list[str | int] = [entry.name]
+            row += [] if entry.value is None else [entry.value]
+            row += entry.color or ()
+            writer.writerow(row + [int(entry.ignored)] * marked)
+        write_text(path, buffer.getvalue())
+
+    def decode(
+        self,
+        raw: np.ndarray,  # [C, H, W]
+        palette: Palette | None = None,
+        *,
+        where: str = "the mask",
+    ) -> tuple[np.ndarray, dict[str, int]]:
+        """Turn the pixels of a mask file into labels.
+
+        If all colours of the table are corners of the RGB cube (each channel 0 or 255), each
+        channel is cut at 128, because such masks are often not exact; other colours must match
+        exactly. A mask with a colour map is decoded by value if the table has values, else by
+        the colours of the map. A fourth band is ignored.
+
+        Args:
+            raw: [C, H, W] as `read_image` gives it.
+            palette: `RasterInfo.palette` of the mask file.
+            where: What to call the mask in errors, usually its path.
+
+        Returns:
+            Labels [H, W] uint8 (0..K-1, or `IGNORE`), and the pixel counts of colours
+            ("255,0,0"; of their corner if cut) or values ("37") that are not in the table. They decode to
+            `IGNORE`. Beyond the `MAX_COLORS` most frequent, the rest is counted as `OTHER`.
+
+        Raises:
+            DataError: The mask holds values and the table colours, or the reverse.
+        """
+        single = raw.shape[0] == 1
+        if single and self.has_values:
+            return _decode_values(self, raw[0])
+        if single and palette is not None:
+            return self.decode(_expand(raw[0], palette), where=where)
+        if single:
+            raise DataError(
+                f"{where} holds one band of values, but the class table has only colours; "
+                "add a column 'value' to the table (see --classes)"
+            )
+        _check_color_mask(self, raw, where)
+        return _decode_corners(self, raw) if _on_corners(self) else _decode_colors(self, raw)
+
+
+def observed(raw: np.ndarray, palette: Palette | None = None) -> dict[str, int]:
+    """Count the colours ("255,0,0") or values ("37") of a mask without a class table.
+
+    Args:
+        raw: [C, H, W] as `read_image` gives it.
+        palette: `RasterInfo.palette`; with it colours are counted.
+
+    Returns:
+        Pixels of each, at most the `MAX_COLORS` most frequent; the rest is counted as `OTHER`.
+    """
+    if raw.shape[0] == 1 and palette is None:
+        return _count_values(raw[0].ravel())
+    if raw.shape[0] == 1:
+        raw = _expand(raw[0], palette or ())
+    if raw.shape[0] < 3 or raw.dtype != np.uint8:
+        return {OTHER: raw[0].size}
+    return _count_codes(_codes(raw).ravel())
+
+
+def _faults(entries: tuple[ClassEntry, ...]) -> Iterator[tuple[int | None, str]]:
+    """What is wrong, with the index of the entry, or None for the table as a whole."""
+    seen: dict[tuple[str, object], str] = {}
+    for index, entry in enumerate(entries):
+        if not entry.name:
+            yield index, "the name is empty; give every class a name"
+        if entry.color is not None and not all(0 <= channel <= 255 for channel in entry.color):
+            yield index, f"the colour {entry.color} of {entry.name!r} is outside 0..255; correct it"
+        if (entry.color is None) != (entries[0].color is None):
+            yield index, f"{entry.name!r} has a colour and others have none, or the reverse; fill the columns"
+        if (entry.value is None) != (entries[0].value is None):
+            yield index, f"{entry.name!r} has a value and others have none, or the reverse; fill the column"
+        for kind, item in (("name", entry.name), ("colour", entry.color), ("value", entry.value)):
+            if item is not None and (kind, item) in seen:
+                yield index, f"the {kind} {item} is also that of {seen[kind, item]!r}; make them differ"
+            seen[kind, item] = entry.name
+    real = sum(not entry.ignored for entry in entries)
+    if not 1 <= real <= 255:
+        yield None, f"{real} classes to learn (ignored ones not counted); a table needs 1 to 255"
+    if entries and entries[0].color is None and entries[0].value is None:
+        yield None, "neither colours nor values; add the columns r,g,b or value"
+
+
+def _read_entries(path: Path) -> Iterator[tuple[int, ClassEntry]]:
+    """The entries of a CSV file, each with its line number."""
+    lines = csv.reader(io.StringIO(_read_text(path), newline=""))
+    header: list[str] | None = None
+    for row in lines:
+        cells = [cell.strip() for cell in row]
+        if not any(cells):
+            continue
+        if header is None:
+            header = _checked_header(path, [cell.lower() for cell in cells])
+        elif len(cells) > len(header):
+            raise DataError(f"{path}, line {lines.line_num}: {len(cells)} cells, but {len(header)} columns")
+        else:
+            named = dict.fromkeys(header, "") | dict(zip(header, cells, strict=False))
+            yield lines.line_num, _entry(f"{path}, line {lines.line_num}", named)
+    if header is None:
+        raise DataError(f"{path} is empty; a class table starts with the line name,r,g,b or name,value")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text in UTF-8; save the class table as UTF-8 CSV") from error
+    except OSError as error:
+        raise DataError(
+            f"cannot read the class table {path}: {error.strerror}; check the path (--classes FILE)"
+        ) from error
+
+
+def _checked_header(path: Path, header: list[str]) -> list[str]:
+    rgb = [name in header for name in "rgb"]
+    missing = [] if "name" in header else ["name"]
+    if any(rgb) or "value" not in header:
+        missing += [name for name, present in zip("rgb", rgb, strict=True) if not present]
+    if missing:
+        raise DataError(
+            f"{path}, line 1: no column {', '.join(missing)} in '{','.join(header)}'; "
+            "a class table starts with the line name,r,g,b or name,value or name,value,r,g,b"
+        )
+    if duplicates := [name for name, count in Counter(header).items() if count > 1]:
+        raise DataError(f"{path}, line 1: the column {duplicates[0]!r} appears twice; remove one")
+    return header
+
+
+def _entry(where: str, cells: dict[str, str]) -> ClassEntry:
+    name = cells["name"]
+    r, g, b = (_whole(where, column, cells[column]) if column in cells else 0 for column in "rgb")
+    value = _whole(where, "value", cells["value"]) if "value" in cells else None
+    mark = cells.get("ignore", "").lower()
+    if mark not in ("", "0", "1", "true", "false", "yes", "no"):
+        raise DataError(f"{where}: the column ignore is 1 or 0, not {mark!r}")
+    ignored = mark in ("1", "true", "yes") if mark else _ignored_by_name(name)
+    return ClassEntry(name, (r, g, b) if "r" in cells else None, value, ignored)
+
+
+def _whole(where: str, column: str, cell: str) -> int:
+    try:
+        return int(cell)
+    except ValueError:
+        raise DataError(f"{where}: the column {column} needs a whole number, not {cell!r}") from None
+
+
+def _ignored_by_name(name: str) -> bool:
+    return name.strip().lower() in IGNORED_NAMES
+
+
+@cache
+def _distinct_colors() -> tuple[Color, ...]:
+    """255 colours, each as far as possible from black and from all before it."""
+    grid = np.stack(np.meshgrid(*3 * [np.linspace(0, 255, 7)]), axis=-1).reshape(-1, 3).round()  # [343, 3]
+    distance = np.abs(grid).sum(axis=1)
+    chosen = []
+    for _ in range(255):
+        color = grid[distance.argmax()]
+        distance = np.minimum(distance, np.abs(grid - color).sum(axis=1))
+        chosen.append((int(color[0]), int(color[1]), int(color[2])))
+    return tuple(chosen)
+
+
+def _expand(indices: np.ndarray, palette: Palette) -> np.ndarray:  # [H, W] -> [3, H, W]
+    colors = np.asarray(palette, dtype=np.uint8).T.copy()  # [3, 256]
+    return np.stack([channel[indices] for channel in colors])
+
+
+def _check_color_mask(table: ClassTable, raw: np.ndarray, where: str) -> None:
+    if not table.has_colors:
+        raise DataError(
+            f"{where} holds colours ({raw.shape[0]} bands), but the class table has only values; "
+            "add the columns r,g,b to the table (see --classes)"
+        )
+    if raw.shape[0] not in (3, 4) or raw.dtype != np.uint8:
+        raise DataError(
+            f"{where} has {raw.shape[0]} bands of {raw.dtype}; a mask has one band of values, "
+            "or three of 8-bit colour: convert it"
+        )
+
+
+def _on_corners(table: ClassTable) -> bool:
+    return all(channel in (0, 255) for entry in table.entries for channel in entry.color or (1,))
+
+
+def _decode_corners(table: ClassTable, raw: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    cut = raw[:3] >> 7
+    codes = cut[0] << 2 | cut[1] << 1 | cut[2]  # [H, W], 0..7
+    known = {_code(entry.color, 1, 255): label for entry, label in _labels(table) if entry.color}
+    lut = np.array([known.get(code, IGNORE) for code in range(8)], dtype=np.uint8)
+    counts = {code: int(np.count_nonzero(codes == code)) for code in range(8) if code not in known}
+    corner = {code: ",".join(str(255 * (code >> bit & 1)) for bit in (2, 1, 0)) for code in counts}
+    return lut[codes], {corner[code]: count for code, count in counts.items() if count}
+
+
+def _decode_colors(table: ClassTable, raw: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    codes = _codes(raw)  # [H, W], 24 bits
+    labels = _color_lut(table)[codes]
+    unknown = codes[labels == _OFF]
+    return np.minimum(labels, IGNORE).astype(np.uint8), _count_codes(unknown)
+
+
+def _decode_values(table: ClassTable, raw: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    if raw.dtype.kind == "f":
+        known = np.array(sorted((e.value, label) for e, label in _labels(table)), dtype=np.float64)  # [N, 2]
+        nearest = np.searchsorted(known[:, 0], raw).clip(max=len(known) - 1)
+        labels = np.where(known[nearest, 0] == raw, known[nearest, 1], _OFF)
+        unknown = raw[(labels == _OFF) & ~np.isnan(raw)]
+    else:
+        lut = np.full(1 << 16, _OFF, dtype=np.uint16)
+        for entry, label in _labels(table):
+            if entry.value is not None and 0 <= entry.value < lut.size:
+                lut[entry.value] = label
+        labels = lut[raw]
+        unknown = raw[labels == _OFF]
+    return np.minimum(labels, IGNORE).astype(np.uint8), _count_values(unknown)
+
+
+_OFF = 256  # in lookup tables: not in the class table, while `IGNORE` means known and ignored
+
+
+def _labels(table: ClassTable) -> Iterator[tuple[ClassEntry, int]]:
+    label = 0
+    for entry in table.entries:
+        yield entry, IGNORE if entry.ignored else label
+        label += not entry.ignored
+
+
+@lru_cache(maxsize=2)
+def _color_lut(table: ClassTable) -> np.ndarray:  # [2^24] uint16, 32 MB
+    lut = np.full(1 << 24, _OFF, dtype=np.uint16)
+    for entry, label in _labels(table):
+        if entry.color:
+            lut[_code(entry.color, 8, 1)] = label
+    return lut
+
+
+def _code(color: Color, bits: int, unit: int) -> int:
+    r, g, b = (channel // unit for channel in color)
+    return r << 2 * bits | g << bits | b
+
+
+def _codes(raw: np.ndarray) -> np.ndarray:  # [C, H, W] uint8 -> [H, W] int32
+    codes = raw[0].astype(np.int32)
+    for channel in raw[1:3]:
+        codes <<= 8
+        codes |= channel
+    return codes
+
+
+def _count_codes(codes: np.ndarray) -> dict[str, int]:  # [N] int32
+    counts = _most_common(codes)
+    return {name if name == OTHER else _rgb(int(name)): count for name, count in counts.items()}
+
+
+def _count_values(values: np.ndarray) -> dict[str, int]:  # [N]
+    if values.dtype == np.uint8:
+        counts = np.bincount(values, minlength=256)
+        return _bounded(np.arange(256), counts)
+    return _most_common(values[~np.isnan(values)] if values.dtype.kind == "f" else values)
+
+
+def _most_common(items: np.ndarray) -> dict[str, int]:  # [N]
+    values, counts = np.unique(items, return_counts=True)
+    return _bounded(values, counts)
+
+
+def _bounded(values: np.ndarray, counts: np.ndarray) -> dict[str, int]:
+    order = np.argsort(-counts, kind="stable")
+    kept = [index for index in order[:MAX_COLORS] if counts[index]]
+    result = {_text(values[index].item()): int(counts[index]) for index in kept}
+    rest = int(counts[order[MAX_COLORS:]].sum())
+    return result | ({OTHER: rest} if rest else {})
+
+
+def _text(value: float) -> str:
+    return str(int(value)) if np.isfinite(value) and value == int(value) else f"{value:g}"
+
+
+def _rgb(code: int) -> str:
+    return f"{code >> 16},{code >> 8 & 255},{code & 255}"
+
+
+DEEPGLOBE = ClassTable(
+    (
+        ClassEntry("urban_land", (0, 255, 255)),
+        ClassEntry("agriculture_land", (255, 255, 0)),
+        ClassEntry("rangeland", (255, 0, 255)),
+        ClassEntry("forest_land", (0, 255, 0)),
+        ClassEntry("water", (0, 0, 255)),
+        ClassEntry("barren_land", (255, 255, 255)),
+        ClassEntry("unknown", (0, 0, 0), ignored=True),
+    )
+)

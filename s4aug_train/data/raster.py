@@ -1,0 +1,333 @@
+"""Image files: the one place that opens JPEG, PNG, GeoTIFF and VRT."""
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio._err import CPLE_BaseError
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+
+from ..errors import DataError
+from ..files import atomic_path
+
+Window = tuple[int, int, int, int]  # top, left, height, width (px)
+Palette = tuple[tuple[int, int, int], ...]  # 256 colours (r, g, b)
+
+DRIVERS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "GTiff", ".tiff": "GTiff", ".vrt": "VRT"}
+
+# libjpeg only warns of a truncated file, and the fast path of PNG reads one without a word.
+# Listing a folder of thousands for every file in it would take longer than opening the file.
+_READING = {
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
+    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+}
+_warnings_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class RasterInfo:
+    """The header of an image file.
+
+    Args:
+        path: The file.
+        size: (H, W) in pixels.
+        bands: Data bands; an alpha band is not counted.
+        dtype: Of the decoded array: "uint8", "uint16" or "float32". Sources of any other
+            type (int8, int16, int32, uint32, float64, ...) decode to float32.
+        palette: The colour map of a palette PNG or TIFF, 256 colours (r, g, b); else None.
+        masked: There is a nodata value, an alpha or a mask band, or the pixels are floats
+            that may be NaN: `read_valid` may return an array.
+        block_rows: Rows that the file stores together; reading in multiples of it is fast.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    bands: int
+    dtype: str
+    palette: Palette | None
+    masked: bool
+    block_rows: int = 1
+
+
+def read_info(path: Path) -> RasterInfo:
+    """Read the header of an image file.
+
+    Raises:
+        DataError: The file is missing, empty, a folder, not an image, or of complex numbers.
+    """
+    with closing(_open(path)) as dataset:
+        alpha = _alpha_band(dataset)
+        dtype = _decoded_dtype(dataset)
+        return RasterInfo(
+            path=path,
+            size=(dataset.height, dataset.width),
+            bands=len(_data_bands(dataset, alpha)),
+            dtype=dtype,
+            palette=_palette(dataset),
+            masked=alpha is not None or dtype == "float32" or _has_mask(dataset) or _has_nodata(dataset),
+            block_rows=dataset.block_shapes[0][0],
+        )
+
+
+def read_image(path: Path, window: Window | None = None) -> np.ndarray:  # [C, H, W]
+    """Decode the data bands of an image file, or a window of them.
+
+    Args:
+        path: The file.
+        window: (top, left, height, width) in px, inside the image; None is all of it.
+
+    Returns:
+        [C, H, W] of `RasterInfo.dtype`. Palette images give their indices.
+
+    Raises:
+        DataError: As `read_info`, or the pixels are truncated or damaged, or the window
+            leaves the image.
+    """
+    with closing(_open(path)) as dataset:
+        return _pixels(dataset, _checked(dataset, window))
+
+
+def read_valid(path: Path, window: Window | None = None) -> np.ndarray | None:  # [H, W] bool
+    """Which pixels are real, from the alpha band, mask band, nodata value and NaN of a file.
+
+    A pixel is not real where alpha or the mask band is 0. With a nodata value, float32 pixels
+    (see `RasterInfo.dtype`) are real only if every band is; uint8 and uint16 pixels unless
+    every band is nodata, because there 0 or 255 in one band is a colour like any other. Pixels
+    with a NaN or an infinity are never real.
+
+    Returns:
+        [H, W] bool, or None when every pixel is real.
+
+    Raises:
+        DataError: As `read_image`.
+    """
+    with closing(_open(path)) as dataset:
+        window = _checked(dataset, window)
+        floats = _pixels(dataset, window) if _decoded_dtype(dataset) == "float32" else None
+        return _valid(dataset, window, floats)
+
+
+def strips(info: RasterInfo, limit_bytes: int = 64 << 20) -> Iterator[Window]:
+    """Full-width windows from top to bottom, each at most `limit_bytes` when decoded.
+
+    Args:
+        info: The image.
+        limit_bytes: At least one row is in a strip, however small the limit. Where the limit
+            allows, strips end at the file's block edges, so that no block is decoded twice.
+    """
+    height, width = info.size
+    rows = max(1, limit_bytes // (width * info.bands * np.dtype(info.dtype).itemsize))
+    if rows >= info.block_rows:
+        rows -= rows % info.block_rows
+    for top in range(0, height, rows):
+        yield top, 0, min(rows, height - top), width
+
+
+def read_strips(
+    info: RasterInfo, limit_bytes: int = 64 << 20
+) -> Iterator[tuple[Window, np.ndarray, np.ndarray | None]]:
+    """Decode an image of any size in bounded memory, opening the file once.
+
+    Yields:
+        (window, image [C, h, W] of `info.dtype`, valid [h, W] bool or None), as `strips`,
+        `read_image` and `read_valid` give them.
+
+    Raises:
+        DataError: As `read_image`.
+    """
+    with closing(_open(info.path)) as dataset:
+        for window in strips(info, limit_bytes):
+            image = _pixels(dataset, window)
+            yield window, image, _valid(dataset, window, image) if info.masked else None
+
+
+def write_image(path: Path, array: np.ndarray, *, quality: int = 95) -> None:
+    """Write a picture, whole or not at all.
+
+    Args:
+        path: Ends in .jpg, .jpeg or .png. Missing parent folders are made.
+        array: [C, H, W] uint8; C is 1 or 3, or 4 (with alpha) for PNG.
+        quality: Of JPEG, 1 to 100.
+
+    Raises:
+        DataError: The suffix or the array does not fit.
+        S4AugTrainError: The file cannot be written.
+    """
+    driver = DRIVERS.get(path.suffix.lower())
+    channels = {"JPEG": (1, 3), "PNG": (1, 3, 4)}.get(driver or "")
+    if channels is None:
+        raise DataError(f"cannot write {path}: pictures are .jpg, .jpeg or .png, not {path.suffix!r}")
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[0] not in channels:
+        raise DataError(
+            f"cannot write {path}: a {driver} takes uint8 [C, H, W] with C in {channels}, "
+            f"not {array.dtype} {list(array.shape)}"
+        )
+    profile: dict[str, Any] = {"driver": driver, "count": array.shape[0], "dtype": "uint8"}
+    profile |= {"height": array.shape[1], "width": array.shape[2]}
+    if driver == "JPEG":
+        profile["QUALITY"] = quality
+    _ignore_missing_georeference()
+    with (
+        atomic_path(path) as temporary,
+        rasterio.Env(GDAL_PAM_ENABLED="NO"),
+        rasterio.open(temporary, "w", **profile) as dataset,
+    ):
+        dataset.write(array)
+
+
+def _open(path: Path) -> DatasetReader:
+    _check_file(path)
+    _ignore_missing_georeference()
+    with _explained(path):
+        dataset: DatasetReader = rasterio.open(path)
+    known = dataset.driver in DRIVERS.values()
+    if not known or dataset.count == 0 or "complex" in dataset.dtypes[0]:
+        dataset.close()
+        what = "holds no bands of real numbers" if known else f"is a {dataset.driver} file"
+        raise DataError(f"{path} {what}; convert it to JPEG, PNG or GeoTIFF, or remove it")
+    return dataset
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise DataError(f"{path} is a folder where an image file was expected; check the path")
+    if not path.exists():
+        raise DataError(f"{path} does not exist; check the path, or restore the file")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty (0 bytes); restore the file, or remove it")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Run GDAL with our options (they are per thread) and turn its errors into ours."""
+    try:
+        with rasterio.Env(**_READING):
+            yield
+    except (RasterioError, CRSError, CPLE_BaseError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise DataError(
+            f"{path} cannot be read: it is damaged, or no JPEG, PNG, GeoTIFF or VRT ({reason}); "
+            "restore the file, convert it, or remove it"
+        ) from error
+
+
+def _ignore_missing_georeference() -> None:
+    """Silence rasterio's warning of plain pictures, for good.
+
+    `warnings.catch_warnings` is not safe in threads: two that overlap restore each other's
+    filters. A filter of our own is; it is put back where others (pytest) have covered it.
+    """
+    with _warnings_lock:
+        general = (f for f in warnings.filters if f[1] is None and f[3] is None)  # of any text and module
+        action = next((f[0] for f in general if issubclass(NotGeoreferencedWarning, f[2])), None)
+        if action != "ignore":
+            warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
+
+def _decoded_dtype(dataset: DatasetReader) -> str:
+    kinds = set(dataset.dtypes)
+    return kinds.pop() if len(kinds) == 1 and kinds <= {"uint8", "uint16"} else "float32"
+
+
+def _alpha_band(dataset: DatasetReader) -> int | None:
+    """The number of the band that is transparency (from 1), or None."""
+    if ColorInterp.alpha not in dataset.colorinterp:
+        return None
+    band: int = dataset.colorinterp.index(ColorInterp.alpha) + 1
+    if dataset.driver == "PNG":
+        return band
+    path = Path(dataset.name)
+    stat = path.stat()
+    return band if _is_transparency(path, band, stat.st_mtime_ns, stat.st_size) else None
+
+
+@lru_cache(maxsize=65536)
+def _is_transparency(path: Path, band: int, mtime_ns: int, file_size: int) -> bool:
+    """Whether a TIFF's alpha band is one, judged by 256 x 256 px at the centre.
+
+    GDAL marks the fourth band of every 8-bit TIFF as alpha unless told otherwise, so red, green,
+    blue and near infrared look like RGBA in the header. Transparency is 0 or full nearly
+    everywhere; a measured band is not.
+    """
+    with closing(_open(path)) as dataset:
+        height, width = min(256, dataset.height), min(256, dataset.width)
+        top, left = (dataset.height - height) // 2, (dataset.width - width) // 2
+        with _explained(path):
+            sample = dataset.read(band, window=((top, top + height), (left, left + width)))
+    full = np.iinfo(sample.dtype).max if sample.dtype.kind in "iu" else 1
+    return bool(np.mean((sample == 0) | (sample == full)) >= 0.95)
+
+
+def _data_bands(dataset: DatasetReader, alpha: int | None) -> list[int]:
+    return [band for band in dataset.indexes if band != alpha] or [1]
+
+
+def _palette(dataset: DatasetReader) -> Palette | None:
+    if dataset.colorinterp[0] != ColorInterp.palette or dataset.dtypes[0] != "uint8":
+        return None
+    colors = dataset.colormap(1)
+    return tuple(tuple(colors.get(index, (0, 0, 0, 0))[:3]) for index in range(256))
+
+
+def _has_mask(dataset: DatasetReader) -> bool:
+    flags = dataset.mask_flag_enums[0]
+    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+
+
+def _has_nodata(dataset: DatasetReader) -> bool:
+    return any(MaskFlags.nodata in flags for flags in dataset.mask_flag_enums)
+
+
+def _checked(dataset: DatasetReader, window: Window | None) -> Window:
+    if window is None:
+        return 0, 0, dataset.height, dataset.width
+    top, left, height, width = window
+    inside = 0 <= top < top + height <= dataset.height and 0 <= left < left + width <= dataset.width
+    if not inside:
+        raise DataError(
+            f"the window (top {top}, left {left}, height {height}, width {width}) leaves {dataset.name}, "
+            f"which is {dataset.height} x {dataset.width} px; choose one inside"
+        )
+    return window
+
+
+def _slices(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
+    top, left, height, width = window
+    return (top, top + height), (left, left + width)
+
+
+def _pixels(dataset: DatasetReader, window: Window) -> np.ndarray:  # [C, H, W]
+    bands = _data_bands(dataset, _alpha_band(dataset))
+    with _explained(Path(dataset.name)):
+        image: np.ndarray = dataset.read(bands, window=_slices(window), out_dtype=_decoded_dtype(dataset))
+    return image
+
+
+def _valid(
+    dataset: DatasetReader,
+    window: Window,
+    image: np.ndarray | None,  # [C, H, W], needed if float32
+) -> np.ndarray | None:  # [H, W] bool
+    alpha, dtype, where = _alpha_band(dataset), _decoded_dtype(dataset), _slices(window)
+    valid = np.ones(window[2:], dtype=bool)
+    with _explained(Path(dataset.name)):
+        if alpha is not None:
+            valid &= dataset.read(alpha, window=where) > 0
+        if _has_mask(dataset):
+            valid &= dataset.read_masks(1, window=where) > 0
+        if _has_nodata(dataset):
+            real = dataset.read_masks(_data_bands(dataset, alpha), window=where) > 0  # [C, H, W]
+            valid &= real.all(axis=0) if dtype == "float32" else real.any(axis=0)
+    if dtype == "float32" and image is not None:
+        valid &= np.isfinite(image).all(axis=0)
+    return None if valid.all() else valid

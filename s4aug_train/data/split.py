@@ -1,0 +1,216 @@
+"""Which tiles are labelled, unlabelled and held out: drawn by seed, written down, never overlapping."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from ..files import content_hash, write_json
+from ..rng import stream_rng
+
+VERSION = 1
+PARTS = ("labeled", "unlabeled", "val")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Tile ids by what they are used for.
+
+    Args:
+        labeled: Trained with their masks.
+        unlabeled: Trained without.
+        val: Held out.
+        how: How the split was made, for people.
+
+    Raises:
+        DataError: An id is in two parts, or twice in one.
+    """
+
+    labeled: tuple[str, ...]
+    unlabeled: tuple[str, ...]
+    val: tuple[str, ...]
+    how: str = ""
+
+    def __post_init__(self) -> None:
+        seen: dict[str, str] = {}
+        for part in PARTS:
+            for tile in getattr(self, part):
+                if tile in seen:
+                    raise DataError(f"split: tile {tile} is in {seen[tile]} and in {part}; each belongs to one part")
+                seen[tile] = part
+
+    @property
+    def hash(self) -> str:
+        """Of the three lists, whatever their order."""
+        return content_hash({part: sorted(getattr(self, part)) for part in PARTS})
+
+    def to_dict(self) -> dict[str, Any]:
+        """As written to splits.json."""
+        parts = {part: list(getattr(self, part)) for part in PARTS}
+        return {"version": VERSION, "how": self.how, "hash": self.hash, **parts}
+
+    def write(self, path: Path) -> None:
+        """Write the manifest as JSON."""
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def read(cls, path: Path) -> "Split":
+        """Read a manifest.
+
+        Raises:
+            DataError: It cannot be read, lacks a part, overlaps, or its hash is not that of its lists.
+        """
+        try:
+            content = json.loads(path.read_text())
+            parts = {part: tuple(content[part]) for part in PARTS}
+            if not all(isinstance(tile, str) for part in parts.values() for tile in part):
+                raise TypeError("ids must be strings")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"cannot read the split {path} ({error}); it is JSON with labeled, unlabeled and val, as "
+                f"s4aug-train split writes it"
+            ) from error
+        split = cls(**parts, how=str(content.get("how", "")))
+        if content.get("hash", split.hash) != split.hash:
+            raise DataError(f"{path} was changed by hand: its hash does not fit; remove the hash line to accept that")
+        return split
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What a tiles.csv says: spatial group of each tile and, where given, its part.
+
+    Args:
+        group: Tile id to group.
+        part: Tile id to "train" or "val"; empty where the file does not divide.
+    """
+
+    group: Mapping[str, str]
+    part: Mapping[str, str]
+
+
+def read_groups(folder: Path) -> Groups | None:
+    """Read `tiles.csv` (`id,spatial_group[,split]`) of a data folder; None where there is none.
+
+    Raises:
+        DataError: A column is missing, or a group is both in train and in val.
+    """
+    path = folder / "tiles.csv"
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"id", "spatial_group"} <= rows[0].keys():
+        raise DataError(f"{path} needs the columns id,spatial_group and may have split; got {list(rows[:1])}")
+    group = {row["id"]: row["spatial_group"] for row in rows}
+    part = {row["id"]: row["split"].strip() for row in rows if row.get("split")}
+    sides: dict[str, str] = {}
+    for tile, side in part.items():
+        if sides.setdefault(group[tile], side) != side:
+            raise DataError(f"{path}: spatial group {group[tile]} is in {sides[group[tile]]} and in {side}")
+    return Groups(group, part)
+
+
+def draw_split(
+    class_pixels: Mapping[str, Sequence[int]],
+    others: Sequence[str],
+    *,
+    labeled: int,
+    val: int,
+    seed: int,
+    split_seed: int,
+    groups: Groups | None = None,
+) -> Split:
+    """Hold out a validation set, then draw labelled tiles; both stratified by class presence.
+
+    Labelled sets are nested: with one seed the first 20 of 50 are the 20.
+
+    Args:
+        class_pixels: Pixels of each class, by id, for every tile with a mask.
+        others: Ids of images without masks; they are unlabelled.
+        labeled: Labelled tiles to draw.
+        val: Validation tiles to draw where `groups` names none; at most a fifth is taken.
+        seed: Of the labelled set.
+        split_seed: Of the validation set.
+        groups: Spatial groups; none is divided between training and validation.
+
+    Returns:
+        The split.
+
+    Raises:
+        DataError: More labelled tiles wanted than training tiles there are.
+    """
+    ids = sorted(class_pixels)
+    present = {tile: np.asarray(class_pixels[tile]) > 0 for tile in ids}
+    held_out, how = _validation(ids, present, val, split_seed, groups)
+    training = [tile for tile in ids if tile not in held_out]
+    check_counts(labeled, len(training))
+    order = stratified_order(training, present, seed, "labeled")
+    return Split(
+        tuple(sorted(order[:labeled])),
+        tuple(sorted(order[labeled:]) + sorted(others)),
+        tuple(sorted(held_out)),
+        f"validation: {how}; labelled: {labeled} of {len(training)} by seed {seed}, stratified by class presence",
+    )
+
+
+def check_counts(labeled: int, training: int) -> None:
+    """Hold the number of labelled tiles to what there is."""
+    if labeled > training:
+        raise DataError(
+            f"{labeled} labelled tiles are wanted, but there are {training} training tiles with a mask; "
+            f"use --labeled {max(training, 1)} or fewer"
+        )
+
+
+def validation_count(pairs: int, val: int) -> int:
+    """Validation tiles that are drawn from `pairs`: `val`, at most a fifth, at least one."""
+    return max(1, min(val, pairs // 5))
+
+
+def stratified_order(ids: Sequence[str], present: Mapping[str, np.ndarray], seed: int, stream: str) -> list[str]:
+    """A random order whose every beginning holds each class in about the share of tiles that the whole does.
+
+    Greedy: of the tiles left, in random order, the one that brings the shares so far nearest to the whole's.
+    """
+    shuffled = [ids[i] for i in stream_rng(seed, 0, stream).permutation(len(ids))]
+    if not shuffled:
+        return []
+    has = np.stack([present[tile] for tile in shuffled]).astype(np.float64)  # [N, K]
+    share = has.mean(0)
+    so_far = np.zeros_like(share)
+    left = np.ones(len(shuffled), dtype=bool)
+    order = []
+    for taken in range(1, len(shuffled) + 1):
+        # Rare classes count as much as common ones.
+        apart = ((so_far + has - taken * share) ** 2 / np.maximum(share, 1e-9)).sum(1)
+        best = int(np.where(left, apart, np.inf).argmin())
+        left[best] = False
+        so_far += has[best]
+        order.append(shuffled[best])
+    return order
+
+
+def _validation(
+    ids: Sequence[str], present: Mapping[str, np.ndarray], val: int, seed: int, groups: Groups | None
+) -> tuple[set[str], str]:
+    if groups is not None and "val" in groups.part.values():
+        held_out = {tile for tile in ids if groups.part.get(tile) == "val"}
+        return held_out, f"{len(held_out)} tiles named in tiles.csv"
+    count = validation_count(len(ids), val)
+    if groups is None:
+        return set(stratified_order(ids, present, seed, "val")[:count]), f"{count} tiles by seed {seed}"
+    members: dict[str, list[str]] = {}
+    for tile in ids:
+        members.setdefault(groups.group.get(tile, tile), []).append(tile)
+    names = sorted(members)
+    chosen: set[str] = set()
+    for i in stream_rng(seed, 0, "val").permutation(len(names)):
+        if len(chosen) < count:
+            chosen.update(members[names[i]])
+    return chosen, f"{len(chosen)} tiles in whole spatial groups by seed {seed}"

@@ -1,0 +1,372 @@
+"""The doctor: what is in a data set, what is wrong with it, and whether training would fail."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .data.layouts import Listing, TileFile
+from .data.palette import IGNORE, ClassEntry, ClassTable, observed
+from .data.raster import RasterInfo, read_info, read_strips, read_valid
+from .errors import DataError
+
+EXAMPLES = 5  # ids or names given for each finding
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that cannot be decoded."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """An image and a mask of different sizes, (H, W) in px."""
+
+    id: str
+    image: tuple[int, int]
+    mask: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """How often a class occurs: its share of the pixels of all real classes, and in how many tiles."""
+
+    name: str
+    pixels: int
+    share: float
+    tiles: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A colour ("255,0,0") or value ("37") of the masks, in how many pixels and tiles."""
+
+    item: str
+    pixels: int
+    tiles: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong and what to do; training fails if it is fatal."""
+
+    what: str
+    cure: str
+    fatal: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `inspect` found.
+
+    Args:
+        root: The folder.
+        layout: As in the listing, with its `notes`.
+        pairs: Tiles with a mask.
+        unlabelled: Tiles without a mask.
+        images_without_mask: Those of the unlabelled that lie among labelled ones.
+        orphan_masks: Masks without an image.
+        sizes: Images of each size, "H x W" px.
+        bands: Images of each number of bands.
+        dtypes: Images of each type of pixels.
+        unreadable: Files that cannot be decoded.
+        mismatches: Pairs of different size; under "skip" they are not in the shares.
+        off_palette: What the masks hold beside the class table; counted as ignored.
+        observed: What the masks hold, if there is no class table.
+        classes: Every real class.
+        ignored_share: Of the mask pixels, those without a class: unknown, off palette, nodata.
+        nodata_share: Of the image pixels, those that are not real.
+        problems: Fatal ones first.
+    """
+
+    root: str
+    layout: str
+    notes: tuple[str, ...]
+    pairs: int
+    unlabelled: int
+    images_without_mask: tuple[str, ...]
+    orphan_masks: tuple[str, ...]
+    sizes: dict[str, int]
+    bands: dict[str, int]
+    dtypes: dict[str, int]
+    unreadable: tuple[Unreadable, ...]
+    mismatches: tuple[Mismatch, ...]
+    off_palette: tuple[Seen, ...]
+    observed: tuple[Seen, ...]
+    classes: tuple[ClassShare, ...]
+    ignored_share: float
+    nodata_share: float
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether training would not fail on this data."""
+        return not any(problem.fatal for problem in self.problems)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The names of the classes that never occur."""
+        return tuple(entry.name for entry in self.classes if not entry.tiles)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it for JSON, with `ok` and `absent`."""
+        return {"ok": self.ok, **asdict(self), "absent": list(self.absent)}
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What one tile holds; `mask` is the size of a usable mask, `counts` the pixels of labels 0..255."""
+
+    tile: TileFile
+    image: RasterInfo | None = None
+    mask: tuple[int, int] | None = None
+    pixels: int = 0
+    nodata: int = 0
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
+    off_palette: Counter[str] = field(default_factory=Counter)
+    observed: Counter[str] = field(default_factory=Counter)
+    unreadable: tuple[Unreadable, ...] = ()
+
+    @property
+    def mismatch(self) -> Mismatch | None:
+        """The sizes, where image and mask differ in them."""
+        if self.image is None or self.mask is None or self.image.size == self.mask:
+            return None
+        return Mismatch(self.tile.id, self.image.size, self.mask)
+
+
+def inspect(
+    listing: Listing,
+    classes: ClassTable | None,
+    *,
+    mismatch: str = "error",
+    workers: int = 2,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Decode every file of a data set and report on it. Bad files are reported, not raised.
+
+    Args:
+        listing: The tiles.
+        classes: The class table; without one the masks' values or colours are counted.
+        mismatch: What training does with pairs of different size: "error", "crop" or "skip".
+        workers: Threads that decode.
+        on_progress: Called with (tiles done, tiles in all) after every tile.
+    """
+    findings = []
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        for finding in pool.map(lambda tile: _examine(tile, classes), listing.tiles):
+            findings.append(finding)
+            if on_progress is not None:
+                on_progress(len(findings), len(listing.tiles))
+    return _report(listing, classes, mismatch, findings)
+
+
+def proposed_classes(report: Report) -> ClassTable | None:
+    """A class table with every value or colour that the masks hold, to be given names by a person.
+
+    Returns:
+        Classes `class_<value>` or `class_<r>_<g>_<b>`; None if the report was made with a class
+        table, or the masks hold too many values, fractions, or values and colours both.
+    """
+    items = [seen.item for seen in report.observed]
+    if items and all(item.lstrip("-").isdigit() for item in items):
+        entries = tuple(ClassEntry(f"class_{value}", value=value) for value in sorted(map(int, items)))
+    elif items and all(item.count(",") == 2 for item in items):
+        colors = sorted((int(r), int(g), int(b)) for r, g, b in (item.split(",") for item in items))
+        entries = tuple(ClassEntry("class_{}_{}_{}".format(*color), color=color) for color in colors)
+    else:
+        return None
+    return ClassTable(entries)
+
+
+def _examine(tile: TileFile, classes: ClassTable | None) -> _Finding:
+    """Decode one tile in bounded memory."""
+    finding = _Finding(tile)
+    try:
+        image = read_info(tile.image)
+        pixels, nodata = _examine_image(image)
+        finding = replace(finding, image=image, pixels=pixels, nodata=nodata)
+    except (DataError, OSError) as error:
+        finding = replace(finding, unreadable=(_unreadable(tile.image, error),))
+    if tile.mask is None:
+        return finding
+    try:
+        mask = read_info(tile.mask)
+        counts, off, seen = _examine_mask(mask, finding.image, classes)
+        return replace(finding, mask=mask.size, counts=counts, off_palette=off, observed=seen)
+    except (DataError, OSError) as error:
+        return replace(finding, unreadable=(*finding.unreadable, _unreadable(tile.mask, error)))
+
+
+def _unreadable(path: Path, error: Exception) -> Unreadable:
+    return Unreadable(str(path), str(error).removeprefix(f"{path} "))
+
+
+def _examine_image(image: RasterInfo) -> tuple[int, int]:
+    """Pixels, and those that are not real."""
+    pixels, nodata = 0, 0
+    for (_, _, height, width), _, valid in read_strips(image):
+        pixels += height * width
+        nodata += 0 if valid is None else int(np.count_nonzero(~valid))
+    return pixels, nodata
+
+
+def _examine_mask(
+    mask: RasterInfo, image: RasterInfo | None, classes: ClassTable | None
+) -> tuple[np.ndarray, Counter[str], Counter[str]]:
+    """Label counts over the area that image and mask share, off-palette items, and all items."""
+    counts = np.zeros(256, dtype=np.int64)
+    off: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    height, width = mask.size if image is None else np.minimum(mask.size, image.size).tolist()
+    for (top, _, rows, _), raw, _ in read_strips(mask):
+        shared = raw[:, : max(0, min(rows, height - top)), :width]
+        if not shared.size:
+            continue
+        if classes is None:
+            seen.update(observed(shared, mask.palette))
+            continue
+        labels, unknown = classes.decode(shared, mask.palette, where=str(mask.path))
+        off.update(unknown)
+        if image is not None and image.masked:
+            valid = read_valid(image.path, (top, 0, *labels.shape))
+            labels = labels if valid is None else np.where(valid, labels, IGNORE)
+        counts += np.bincount(labels.ravel(), minlength=256)
+    return counts, off, seen
+
+
+def _report(listing: Listing, classes: ClassTable | None, mismatch: str, findings: list[_Finding]) -> Report:
+    images = [finding.image for finding in findings if finding.image]
+    mismatches = tuple(finding.mismatch for finding in findings if finding.mismatch)
+    used = [f for f in findings if f.mask and not (f.mismatch and mismatch == "skip")]
+    counts = sum((f.counts for f in used), np.zeros(256, dtype=np.int64))
+    labelled_folders = {tile.image.parent for tile in listing.labelled}
+    lonely = (tile for tile in listing.unlabelled if tile.image.parent in labelled_folders)
+    facts: dict[str, Any] = {
+        "root": str(listing.root),
+        "layout": listing.layout,
+        "notes": listing.notes,
+        "pairs": len(listing.labelled),
+        "unlabelled": len(listing.unlabelled),
+        "images_without_mask": tuple(str(tile.image) for tile in lonely),
+        "orphan_masks": tuple(map(str, listing.orphan_masks)),
+        "sizes": _histogram(f"{info.size[0]} x {info.size[1]}" for info in images),
+        "bands": _histogram(str(info.bands) for info in images),
+        "dtypes": _histogram(info.dtype for info in images),
+        "unreadable": tuple(fault for finding in findings for fault in finding.unreadable),
+        "mismatches": mismatches,
+        "off_palette": _seen((f.tile.id, f.off_palette) for f in used),
+        "observed": _seen((f.tile.id, f.observed) for f in used),
+        "classes": _class_shares(classes, used),
+        "ignored_share": _share(counts[IGNORE], counts.sum()),
+        "nodata_share": _share(sum(f.nodata for f in findings), sum(f.pixels for f in findings)),
+    }
+    problems = _problems(Report(**facts, problems=()), classes, mismatch, len(used))
+    return Report(**facts, problems=tuple(sorted(problems, key=lambda problem: not problem.fatal)))
+
+
+def _histogram(items: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(items).most_common())
+
+
+def _share(part: int, whole: int) -> float:
+    return float(part / whole) if whole else 0.0
+
+
+def _seen(tiles: Iterable[tuple[str, Counter[str]]]) -> tuple[Seen, ...]:
+    """Colours or values over all tiles, the most frequent first."""
+    pixels: Counter[str] = Counter()
+    ids: dict[str, list[str]] = {}
+    for tile_id, counts in tiles:
+        pixels.update(counts)
+        for item in counts:
+            ids.setdefault(item, []).append(tile_id)
+    return tuple(Seen(item, count, len(ids[item]), tuple(ids[item][:EXAMPLES])) for item, count in pixels.most_common())
+
+
+def _class_shares(classes: ClassTable | None, findings: list[_Finding]) -> tuple[ClassShare, ...]:
+    if classes is None:
+        return ()
+    per_tile = np.array([f.counts for f in findings]).reshape(-1, 256)[:, : len(classes.names)]  # [N, K]
+    pixels, tiles = per_tile.sum(axis=0), np.count_nonzero(per_tile, axis=0)
+    return tuple(
+        ClassShare(name, int(pixels[index]), _share(pixels[index], pixels.sum()), int(tiles[index]))
+        for index, name in enumerate(classes.names)
+    )
+
+
+def _problems(report: Report, classes: ClassTable | None, mismatch: str, usable: int) -> Iterator[Problem]:
+    yield from _file_problems(report, mismatch, usable)
+    if classes is None and report.pairs:
+        yield Problem(
+            "there is no class table",
+            "write one with --write-classes FILE, name the classes in it, and give it as --classes FILE",
+            fatal=True,
+        )
+    elif classes is not None and usable and len(report.absent) == len(report.classes):
+        held = ", ".join(seen.item for seen in report.off_palette[:EXAMPLES]) or "ignored entries"
+        yield Problem(
+            f"no class of the table occurs in any mask (the masks hold {held})",
+            "give the right table as --classes FILE",
+            fatal=True,
+        )
+    elif report.absent:
+        yield Problem(
+            f"{len(report.absent)} classes never occur: {', '.join(report.absent)}",
+            "take them out of the class table, or add tiles that show them",
+            fatal=False,
+        )
+    if report.off_palette:
+        yield _off_palette_problem(report)
+
+
+def _file_problems(report: Report, mismatch: str, usable: int) -> Iterator[Problem]:
+    if report.unreadable:
+        first = report.unreadable[0]
+        what = f"{len(report.unreadable)} files cannot be used: {_examples(f.path for f in report.unreadable)}"
+        yield Problem(f"{what}. {first.path} {first.reason}", "so for each of them", fatal=True)
+    if report.mismatches:
+        yield Problem(
+            f"{len(report.mismatches)} masks have another size than their image: "
+            f"{_examples(entry.id for entry in report.mismatches)}",
+            "correct them, or go on with --mismatch crop (to what they share) or skip",
+            fatal=mismatch == "error",
+        )
+    if not usable:
+        yield Problem("there is no pair to learn from", "add masks, or see the problems above", fatal=True)
+    for what, kinds in (("numbers of bands", report.bands), ("types of pixels", report.dtypes)):
+        if len(kinds) > 1:
+            found = ", ".join(f"{kind} in {count} images" for kind, count in kinds.items())
+            yield Problem(f"different {what}: {found}", "convert the images to one kind", fatal=True)
+    if report.orphan_masks:
+        what = f"{len(report.orphan_masks)} masks have no image: {_examples(report.orphan_masks)}"
+        yield Problem(what, "add the images, or remove the masks", fatal=False)
+    if report.images_without_mask:
+        names = _examples(report.images_without_mask)
+        what = f"{len(report.images_without_mask)} images among labelled ones have no mask: {names}"
+        yield Problem(what, "add the masks if they should have one; they count as unlabelled", fatal=False)
+
+
+def _off_palette_problem(report: Report) -> Problem:
+    pixels = sum(seen.pixels for seen in report.off_palette)
+    items = "; ".join(f"{seen.item} in {seen.tiles} masks" for seen in report.off_palette[:EXAMPLES])
+    return Problem(
+        f"{pixels} mask pixels are not in the class table and count as ignored: {items}",
+        "add a class for them, or name them 'unknown' in the table, if they are meant",
+        fatal=False,
+    )
+
+
+def _examples(items: Iterable[str]) -> str:
+    """The first few file names or ids."""
+    names = [Path(item).name if "/" in item and Path(item).suffix else item for item in items]
+    more = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
+    return ", ".join(names[:EXAMPLES]) + more

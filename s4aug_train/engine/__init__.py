@@ -1,0 +1,11 @@
+"""Training: state, loop, checkpoints and run folders."""
+
+from .checkpoint import Checkpoint as Checkpoint
+from .loop import train as train
+from .prefetch import Loader as Loader
+from .run import RunFolder as RunFolder
+from .run import claim as claim
+from .run import find_checkpoint as find_checkpoint
+from .run import fresh_run as fresh_run
+from .state import PRECISIONS as PRECISIONS
+from .state import TrainingState as TrainingState

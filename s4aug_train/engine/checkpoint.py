@@ -1,0 +1,114 @@
+"""Checkpoints: whole or absent, readable without running code, holding all that going on needs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..config import Config
+from ..data.normalization import Normalization
+from ..data.palette import ClassEntry, ClassTable
+from ..data.split import PARTS, Split
+from ..errors import CheckpointError, ConfigError
+from ..files import atomic_path
+from ..model import UNet
+
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A training run at one step.
+
+    Args:
+        step: Steps done.
+        config: All settings of the run.
+        classes: Names, colours, values.
+        bands: Bands of the images.
+        normalization: Of the images.
+        split: Tile ids by use.
+        best: Best validation mIoU so far, or None.
+        network: State dict.
+        training: Optimizer and gradient scaler state.
+    """
+
+    step: int
+    config: Config
+    classes: ClassTable
+    bands: int
+    normalization: Normalization
+    split: Split
+    best: float | None
+    network: Mapping[str, Tensor]
+    training: Mapping[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Write to `path`, whole or not at all."""
+        content = {
+            "version": VERSION,
+            "step": self.step,
+            "config": self.config.to_dict(),
+            "classes": [[e.name, e.color, e.value, e.ignored] for e in self.classes.entries],
+            "bands": self.bands,
+            "normalization": vars(self.normalization),
+            "split": self.split.to_dict(),
+            "best": self.best,
+            "network": dict(self.network),
+            "training": dict(self.training),
+        }
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
+
+    @classmethod
+    def read(cls, path: Path) -> "Checkpoint":
+        """Read a checkpoint, on the CPU, with `weights_only=True`.
+
+        Raises:
+            CheckpointError: It is missing, damaged, or none of ours.
+        """
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError as error:
+            raise CheckpointError(
+                f"no checkpoint at {path}; give a run folder or a file of its checkpoints/"
+            ) from error
+        except Exception as error:
+            raise CheckpointError(
+                f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is damaged or not one of ours: "
+                f"use another of the run's checkpoints/"
+            ) from error
+        try:
+            return cls._from_content(content)
+        except (KeyError, TypeError, AttributeError, ConfigError) as error:
+            raise CheckpointError(f"{path} is not a checkpoint of s4aug-train {VERSION}: {error!r}") from error
+
+    @classmethod
+    def _from_content(cls, content: Mapping[str, Any]) -> "Checkpoint":
+        if content["version"] != VERSION:
+            raise KeyError(f"version {content['version']}")
+        settings = {f"{g}.{k}": v for g, values in content["config"].items() for k, v in values.items()}
+        split = content["split"]
+        stored = content["normalization"]
+        return cls(
+            step=content["step"],
+            config=Config().updated(settings),
+            classes=ClassTable(tuple(ClassEntry(*row) for row in content["classes"])),
+            bands=content["bands"],
+            normalization=Normalization(tuple(stored["mean"]), tuple(stored["std"]), stored["source"]),
+            split=Split(**{part: tuple(split[part]) for part in PARTS}, how=split["how"]),
+            best=content["best"],
+            network=content["network"],
+            training=content["training"],
+        )
+
+    def build_network(self) -> UNet:
+        """The network with these weights, on the CPU, in evaluation mode."""
+        network = UNet(len(self.classes.names), self.bands, self.config.model.encoder)
+        try:
+            network.load_state_dict(dict(self.network))
+        except RuntimeError as error:
+            raise CheckpointError(f"the checkpoint's weights do not fit its own settings: {error}") from error
+        return network.eval()

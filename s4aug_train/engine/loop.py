@@ -1,0 +1,130 @@
+"""The training loop: batches in, records out; it prints nothing."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from ..errors import TrainingError
+from ..methods import Losses, Method
+from ..records import EvaluationRecord, Record, StepRecord
+from .prefetch import Loader
+from .state import TrainingState
+
+Evaluate = Callable[[int], EvaluationRecord]
+Save = Callable[[bool], None]  # with: whether this is the best so far
+
+
+def train(
+    state: TrainingState,
+    method: Method,
+    loader: Loader,
+    *,
+    evaluate: Evaluate,
+    save: Save,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> Iterator[Record]:
+    """Train from the state's step to the end, or until `should_stop`.
+
+    Args:
+        state: Changed as training goes on.
+        method: Makes the loss.
+        loader: Gives the batches.
+        evaluate: Called every `evaluate_every` steps and after the last, with the step.
+        save: Called every `checkpoint_every` steps, after each evaluation, and at the end.
+        should_stop: Asked after each step; when true the state is saved and the loop ends.
+        on_step: Told the steps done.
+
+    Yields:
+        A step record every `log_every` steps (means over them), and every evaluation's record.
+
+    Raises:
+        TrainingError: The loss is not finite.
+    """
+    config = state.config
+    interval = Interval(config.batch_labeled + (config.batch_unlabeled if loader.unlabeled else 0))
+    evaluate_every = config.evaluate_every or max(1, config.steps // 5)
+    state.network.train()
+    for batch, waited in loader.batches(state.step, config.steps):
+        rate = state.learning_rate()
+        interval.add(state.train_on(method, batch), waited)
+        step, last = state.step, state.step == config.steps
+        on_step(step)
+        if step % config.log_every == 0 or last:
+            yield interval.record(step, rate)
+        stopping = should_stop() and not last
+        improved = False
+        if (step % evaluate_every == 0 and not stopping) or last:
+            record = evaluate(step)
+            improved = record.miou is not None and (state.best is None or record.miou > state.best)
+            state.best = record.miou if improved else state.best
+            yield record
+            interval.restart_clock()
+        if improved or step % config.checkpoint_every == 0 or last or stopping:
+            interval.check(step)
+            save(improved)
+        if stopping:
+            return
+
+
+class Interval:
+    """Means over the steps since the last record; values stay on the device until then.
+
+    Args:
+        images: Per step.
+    """
+
+    def __init__(self, images: int) -> None:
+        self.images = images
+        self.sums: Tensor | None = None
+        self._reset()
+
+    def add(self, losses: Losses, waited_s: float) -> None:
+        """Count one step."""
+        parts = [losses.total.detach(), losses.supervised, losses.consistency, losses.valid_fraction]
+        values = torch.stack([part.float() for part in parts])
+        self.sums = values if self.sums is None else self.sums + values
+        self.weight = losses.weight
+        self.steps += 1
+        self.waited_s += waited_s
+
+    def check(self, step: int) -> None:
+        """Hold the losses since the last record to being finite; reads them back from the device."""
+        if self.sums is not None and not self.sums.isfinite().all():
+            raise TrainingError(
+                f"the loss is not finite at step {step}: lower train.lr (or use --precision fp32), and go on from "
+                f"the last checkpoint with --resume"
+            )
+
+    def record(self, step: int, lr: float) -> StepRecord:
+        """The record of these steps; a new interval begins."""
+        assert self.sums is not None
+        self.check(step)
+        loss, supervised, consistency, valid_fraction = (self.sums / self.steps).tolist()
+        elapsed = max(time.perf_counter() - self.began, 1e-9)
+        record = StepRecord(
+            step=step,
+            loss=loss,
+            loss_supervised=supervised,
+            loss_consistency=consistency,
+            weight=self.weight,
+            valid_fraction=valid_fraction,
+            lr=lr,
+            images_per_s=self.images * self.steps / elapsed,
+            data_wait=min(self.waited_s / elapsed, 1.0),
+        )
+        self._reset()
+        return record
+
+    def restart_clock(self) -> None:
+        """Leave out time that was not spent on training."""
+        self.began = time.perf_counter()
+
+    def _reset(self) -> None:
+        self.sums = None
+        self.weight = 0.0
+        self.steps = 0
+        self.waited_s = 0.0
+        self.began = time.perf_counter()

@@ -1,0 +1,55 @@
+"""Evaluation on whole tiles: one confusion matrix over the dataset."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from .data.cache import Tile
+from .data.normalization import Normalization
+from .inference import Windows, predict_rows
+from .metrics import Confusion
+from .records import EvaluationRecord
+
+
+def evaluate(
+    network: nn.Module,
+    tiles: Sequence[Tile],
+    classes: Sequence[str],
+    normalization: Normalization,
+    windows: Windows,
+    *,
+    step: int = 0,
+    device: torch.device,
+    autocast: torch.dtype | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> EvaluationRecord:
+    """Predict every tile and count pixels by true and predicted class; unknown (255) is ignored.
+
+    Args:
+        network: As in `predict_rows`; its mode is put back afterwards.
+        tiles: With labels.
+        classes: Names.
+        normalization: As in training.
+        windows: How tiles are covered.
+        step: Steps the network was trained for.
+        device: Where the network is.
+        autocast: Lower precision of the forward.
+        on_progress: Called with (done, all).
+
+    Returns:
+        IoU by class and their mean, over the classes that the truth holds.
+    """
+    was_training = network.training
+    network.eval()
+    confusion = Confusion.empty(len(classes))
+    for done, tile in enumerate(tiles, 1):
+        assert tile.labels is not None
+        for top, predicted in predict_rows(network, tile, normalization, windows, device=device, autocast=autocast):
+            truth = torch.tensor(tile.labels[top : top + len(predicted)])
+            confusion = confusion.added(truth, torch.from_numpy(predicted))
+        if on_progress:
+            on_progress(done, len(tiles))
+    network.train(was_training)
+    iou = dict(zip(classes, confusion.iou(), strict=True))
+    return EvaluationRecord(step, confusion.miou(), iou, confusion.counts.tolist(), list(classes), len(tiles))

@@ -1,0 +1,16 @@
+"""The upper bound: as the baseline, with the masks of the unlabelled tiles too."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..data.cache import Tile
+from .supervised import Supervised
+
+
+@dataclass(frozen=True)
+class Full(Supervised):
+    """Supervised training on every training tile that has a mask."""
+
+    def labelled_tiles(self, labeled: Sequence[Tile], unlabeled: Sequence[Tile]) -> list[Tile]:
+        """The labelled tiles, and those of the unlabelled ones that do have masks."""
+        return [*labeled, *(tile for tile in unlabeled if tile.labels is not None)]

@@ -1,0 +1,47 @@
+"""Segmentation metrics from one confusion matrix over the whole dataset."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Pixels counted by true class (rows) and predicted class (columns).
+
+    Args:
+        counts: [K, K] int64.
+    """
+
+    counts: Tensor  # [K, K] int64
+
+    @classmethod
+    def empty(cls, classes: int) -> "Confusion":
+        """Nothing counted yet."""
+        return cls(torch.zeros(classes, classes, dtype=torch.int64))
+
+    def added(self, truth: Tensor, predicted: Tensor) -> "Confusion":
+        """With more pixels; truth outside 0..K-1 (255, unknown) is ignored.
+
+        Args:
+            truth: Labels, any shape, any integer type.
+            predicted: Labels in 0..K-1 of the same shape.
+        """
+        classes = self.counts.shape[0]
+        known = truth < classes
+        pairs = truth[known].long() * classes + predicted[known].long()
+        counts = torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+        return Confusion(self.counts + counts.to(self.counts.device))
+
+    def iou(self) -> list[float | None]:
+        """Intersection over union by class, Eq. 5; None for a class that the truth does not hold."""
+        hits = self.counts.diagonal().double()
+        truth = self.counts.sum(1).double()
+        union = truth + self.counts.sum(0).double() - hits
+        return [float(hit / whole) if held else None for hit, whole, held in zip(hits, union, truth, strict=True)]
+
+    def miou(self) -> float | None:
+        """Mean over the classes that the truth holds; None where it holds none."""
+        present = [value for value in self.iou() if value is not None]
+        return sum(present) / len(present) if present else None

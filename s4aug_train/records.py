@@ -1,0 +1,89 @@
+"""What a run tells: frozen records, one JSON object a line in metrics.jsonl."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import DataError
+from .files import append_text, write_text
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One training step."""
+
+    step: int
+    loss: float
+    loss_supervised: float
+    loss_consistency: float
+    weight: float  # lambda
+    valid_fraction: float  # of the pixels, both views real; 0 without unlabelled images
+    lr: float
+    images_per_s: float
+    data_wait: float  # share of the time spent waiting for data
+
+    def to_dict(self) -> dict[str, Any]:
+        """As written to metrics.jsonl."""
+        values = asdict(self)
+        return {("lambda" if name == "weight" else name): value for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """One evaluation on whole tiles."""
+
+    step: int
+    miou: float | None  # 0..1, over the classes that the truth holds; None where it holds none
+    iou: dict[str, float | None]  # 0..1; None: the truth does not hold the class
+    confusion: list[list[int]]  # rows truth, columns prediction, px
+    classes: list[str]
+    tiles: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As written to metrics.jsonl."""
+        return {"step": self.step, "miou": self.miou, "iou": self.iou}
+
+    def to_json(self) -> dict[str, Any]:
+        """As printed by `evaluate --json`."""
+        values = asdict(self)
+        del values["step"]
+        return values
+
+
+Record = StepRecord | EvaluationRecord
+
+
+class MetricsFile:
+    """metrics.jsonl of a run, appended line by line.
+
+    Args:
+        path: The file.
+        after_step: Lines beyond this step, left by a run that was killed after its last checkpoint, are
+            dropped, so that a resumed run has each step once.
+    """
+
+    def __init__(self, path: Path, after_step: int = 0) -> None:
+        self.path = path
+        kept = [line for line in read_metrics(path) if line["step"] <= after_step] if path.exists() else []
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def append(self, record: Record) -> None:
+        """Write one line and flush it."""
+        append_text(self.path, json.dumps(record.to_dict()) + "\n")
+
+
+def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a metrics.jsonl; a last line cut short by a kill is left out.
+
+    Raises:
+        DataError: A line within the file is not JSON.
+    """
+    lines = path.read_text().splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise DataError(f"{path}, line {number}, is not JSON; restore or delete the file") from error

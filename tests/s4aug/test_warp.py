@@ -1,0 +1,440 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.autograd import gradcheck, gradgradcheck
+from torch.testing import assert_close
+
+from s4aug import AffineTransform, ArgumentError, BackendUnavailable, RandomAffine, View, warp
+
+MODES = ("bilinear", "nearest", "bicubic")
+PADDINGS = ("fill", "border", "reflection")
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32, torch.int64)
+CARRIER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def bits(tensor):
+    """The bytes of each value as an integer, so that NaN and the sign of zero compare."""
+    return tensor.contiguous().view(CARRIER[tensor.element_size()])
+
+
+def special_image(shape, dtype, generator):
+    """Values of all kinds: for floats NaN, infinities, -0.0, subnormals and the largest ones."""
+    if dtype == torch.bool:
+        return torch.rand(shape, generator=generator) < 0.5
+    if not dtype.is_floating_point:
+        limits = torch.iinfo(dtype)
+        values = torch.randint(limits.min, min(limits.max, 2**62) + 1, shape, generator=generator)
+        return values.to(dtype)
+    info = torch.finfo(dtype)
+    values = [math.nan, math.inf, -math.inf, 0.0, -0.0, info.max, info.tiny, info.smallest_normal / 4, 1.5]
+    picked = torch.randint(len(values), shape, generator=generator)
+    return torch.tensor(values, dtype=torch.float64).to(dtype)[picked]
+
+
+def general(batch, size, generator, out_size=None):
+    random = torch.rand(batch, 7, generator=generator, dtype=torch.float64)
+    t = AffineTransform.from_params(
+        angle=360 * random[:, 0],
+        translation=(random[:, 1:3] - 0.5) * min(size) * 0.5,
+        scale=0.7 + 0.6 * random[:, 3:5],
+        shear=30 * random[:, 5:7] - 15,
+        size=size,
+    )
+    return AffineTransform(t.matrix, size, out_size)
+
+
+@st.composite
+def lattice_moves(draw, size=(4, 7)):
+    """(transform, the same move by slicing): products of flips, quarter turns, shifts and crops."""
+    t = AffineTransform.identity(2, size)
+    steps = []
+    for kind in draw(st.lists(st.sampled_from(["h", "v", "turn", "shift", "crop"]), max_size=4)):
+        height, width = t.out_size
+        if kind == "turn":
+            k = draw(st.integers(-4, 4))
+            step, move = AffineTransform.rot90(k, 2, t.out_size), lambda x, k=k: torch.rot90(x, k, (2, 3))
+        elif kind == "shift":
+            dx, dy = draw(st.integers(-2, 2)), draw(st.integers(-2, 2))
+            step = AffineTransform.shift(torch.tensor([[dx, dy]] * 2), t.out_size)
+
+            def move(x, dx=dx, dy=dy):
+                return torch.roll(x, (dy, dx), (2, 3))
+        elif kind == "crop":
+            top, left = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
+            step = AffineTransform.crop(
+                torch.tensor([top] * 2), torch.tensor([left] * 2), (height - top, width - left), t.out_size
+            )
+
+            def move(x, top=top, left=left):
+                return x[:, :, top:, left:]
+        else:
+            make = AffineTransform.hflip if kind == "h" else AffineTransform.vflip
+            step, move = make(2, t.out_size), lambda x, kind=kind: x.flip(3 if kind == "h" else 2)
+        t = step @ t
+        steps.append(move)
+
+    def moved(x):
+        for move in steps:
+            x = move(x)
+        return x
+
+    return t, moved
+
+
+class TestLatticeMoves:
+    """Promise 3: identical bits."""
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS, torch.bool])
+    @given(move=lattice_moves())
+    def test_flips_turns_shifts_crops_and_products_return_identical_bits(self, mode, dtype, move):
+        if mode != "nearest" and not dtype.is_floating_point:
+            return
+        t, moved = move
+        image = special_image((2, 3, 4, 7), dtype, torch.Generator().manual_seed(len(moved.__qualname__)))
+        warped, real = warp(image, t, mode=mode)
+        assert warped.dtype == dtype
+        assert warped.shape[-2:] == t.out_size
+        expected = moved(image)
+        read = real.expand_as(warped)
+        assert torch.equal(bits(warped)[read], bits(expected)[read])
+        assert (warped[~read] == 0).all()
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+    @given(data=st.data())
+    def test_rotations_that_add_up_to_a_lattice_move_return_identical_bits(self, mode, dtype, data):
+        first = data.draw(st.sampled_from([30.0, 45.0, 17.3, -61.9]) | st.floats(-180, 180))
+        quarters, flipped = data.draw(st.integers(-2, 5)), data.draw(st.booleans())
+        size = (7, 7)
+        image = special_image((1, 2, *size), dtype, torch.Generator().manual_seed(1))
+        turns = [AffineTransform.from_params(angle=a, size=size) for a in (first, 90 * quarters - first)]
+        flip = AffineTransform.hflip(1, size) if flipped else AffineTransform.identity(1, size)
+        warped, real = warp(image, flip @ turns[1] @ turns[0], mode=mode)
+        expected = torch.rot90(image, quarters, (2, 3))
+        assert real.all()
+        assert torch.equal(bits(warped), bits(expected.flip(3) if flipped else expected))
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_nan_payloads_are_kept(self, mode):
+        quiet = torch.tensor([0x7FC01234, 0x7FFFFFFF, -0x3FEDCC, 0x7FC00000], dtype=torch.int32)
+        image = quiet.view(torch.float32).reshape(1, 1, 2, 2)
+        warped = warp(image, AffineTransform.rot90(1, 1, (2, 2)), mode=mode).image
+        assert torch.equal(bits(warped), bits(torch.rot90(image, 1, (2, 3))))
+
+    @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+    def test_half_a_pixel_is_not_a_lattice_move(self, mode, rng):
+        image = torch.rand(1, 1, 6, 6, generator=rng)
+        warped, real = warp(image, AffineTransform.shift(torch.tensor([[0.5, 0.0]]), (6, 6)), mode=mode)
+        assert not torch.equal(warped[real], image[real])
+
+
+class TestUnreadPixels:
+    """Promise 4: what has no weight or is masked is never read."""
+
+    @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+    @pytest.mark.parametrize("dtype", FLOATS)
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+    def test_a_bad_value_beside_a_lattice_sample_is_not_read(self, mode, dtype, bad):
+        image = torch.ones(1, 1, 7, 7, dtype=dtype)
+        image[..., 3, 3] = bad
+        # Between columns in x, on the lattice in y: only row 3 reads the bad value.
+        warped, _ = warp(image, AffineTransform.shift(torch.tensor([[0.5, 0.0]]), (7, 7)), mode=mode)
+        touched = ~warped.isfinite()[0, 0]
+        assert touched[3].sum() == (2 if mode == "bilinear" else 4)
+        assert not touched[[0, 1, 2, 4, 5, 6]].any()
+
+    @pytest.mark.parametrize("padding", PADDINGS)
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+    def test_what_lies_under_the_mask_never_leaks_into_values_or_gradients(self, mode, padding, dtype, rng):
+        clean = torch.rand(2, 3, 9, 8, generator=rng).to(dtype)
+        mask = torch.rand(2, 1, 9, 8, generator=rng) < 0.85
+        t = general(2, (9, 8), rng)
+        options = {"valid": mask, "mode": mode, "padding": padding, "fill": 0.25}
+        results = []
+        for bad in (0.0, math.nan, math.inf):
+            image = torch.where(mask, clean, bad).requires_grad_()
+            matrix = t.matrix.clone().requires_grad_()
+            warped, real = warp(image, AffineTransform(matrix, (9, 8)), **options)
+            inputs = [image] if mode == "nearest" else [image, matrix]
+            grads = torch.autograd.grad(warped.sum(), inputs)
+            assert all(grad.isfinite().all() for grad in grads)
+            assert not grads[0].masked_select(~mask.expand_as(image)).any()
+            results.append((warped.detach(), real, *grads))
+        assert results[0][1].any()
+        for other in results[1:]:
+            for a, b in zip(results[0], other, strict=True):
+                assert torch.equal(a, b)
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_nan_outside_the_mask_is_a_value_and_changes_no_validity(self, mode, rng):
+        image = torch.rand(1, 1, 9, 8, generator=rng)
+        t = general(1, (9, 8), rng)
+        holed = image.clone()
+        holed[..., 4, 4] = math.nan
+        whole, real = warp(image, t, mode=mode)
+        warped, still_real = warp(holed, t, mode=mode, valid=torch.ones(1, 1, 9, 8, dtype=torch.bool))
+        assert torch.equal(real, still_real)
+        touched = warped.isnan()
+        assert touched.any()
+        assert not (touched & ~real).any()
+        assert torch.equal(warped[~touched], whole[~touched])
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_nan_outside_the_mask_gives_nan_gradients_only_to_what_met_it(self, mode, rng):
+        image = torch.rand(1, 1, 9, 8, generator=rng)
+        image[..., 0, 0] = math.inf
+        image.requires_grad_()
+        warp(image, general(1, (9, 8), rng), mode=mode).image.sum().backward()
+        assert image.grad.isfinite().all()
+
+    def test_validity_under_padding_is_that_without(self, rng):
+        image, t = torch.rand(2, 1, 9, 8, generator=rng), general(2, (9, 8), rng)
+        mask = torch.rand(2, 1, 9, 8, generator=rng) < 0.9
+        for mode in MODES:
+            valid = [warp(image, t, valid=mask, mode=mode, padding=padding).valid for padding in PADDINGS]
+            assert torch.equal(valid[0], valid[1])
+            assert torch.equal(valid[0], valid[2])
+
+
+class TestFillNormalizeDtype:
+    @pytest.mark.parametrize("fill", [0.0, -3.5, math.nan, math.inf])
+    def test_fill_stands_where_nothing_is_valid(self, fill, rng):
+        image, t = torch.rand(2, 3, 6, 9, generator=rng), general(2, (6, 9), rng)
+        for mode in MODES:
+            warped, real = warp(image, t, fill=fill, mode=mode)
+            outside = warped[~real.expand_as(warped)]
+            assert len(outside) > 0
+            assert_close(outside, torch.full_like(outside, fill), equal_nan=True, atol=0, rtol=0)
+
+    def test_a_mask_of_nothing_gives_fill_everywhere(self, rng):
+        image, none = torch.rand(1, 2, 5, 5, generator=rng), torch.zeros(1, 1, 5, 5, dtype=torch.bool)
+        for padding in PADDINGS:
+            warped, real = warp(image, general(1, (5, 5), rng), valid=none, fill=7, padding=padding)
+            assert (warped == 7).all()
+            assert not real.any()
+
+    @pytest.mark.parametrize(
+        ("dtype", "fill"),
+        [(torch.uint8, 256), (torch.uint8, -1), (torch.int8, 128), (torch.uint16, 65536), (torch.int64, 2**63)]
+        + [(torch.uint8, value) for value in (0.5, math.nan, math.inf, -math.inf)],
+    )
+    def test_a_fill_that_the_labels_cannot_hold_is_an_error(self, dtype, fill):
+        labels = torch.zeros(1, 1, 3, 3, dtype=dtype)
+        with pytest.raises(ArgumentError, match="fill must be a whole number in the range"):
+            warp(labels, AffineTransform.identity(1, (3, 3)), mode="nearest", fill=fill)
+
+    @pytest.mark.parametrize(
+        ("dtype", "fill"), [(torch.uint8, 255), (torch.uint16, 65535), (torch.int64, 2**63 - 1), (torch.int8, -128)]
+    )
+    def test_the_largest_fill_of_a_label_type_is_kept_exactly(self, dtype, fill):
+        labels = torch.ones(1, 1, 3, 3, dtype=dtype)
+        out = AffineTransform.shift(torch.tensor([[9, 0]]), (3, 3))
+        assert warp(labels, out, mode="nearest", fill=fill).image.flatten().tolist() == [fill] * 9
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.uint8])
+    def test_normalising_is_that_by_hand_and_fill_stays_in_output_units(self, mode, dtype, rng):
+        image = (200 * torch.rand(2, 3, 7, 6, generator=rng)).to(dtype)
+        t = general(2, (7, 6), rng)
+        mean, std = [100.0, 90.0, 80.0], [50.0, 60.0, 70.0]
+        warped, real = warp(image, t, mode=mode, normalize=(mean, std), fill=-9.0)
+        plain, plain_real = warp(image, t, mode=mode, dtype=torch.float64)
+        column = torch.tensor([mean, std], dtype=torch.float64)[:, None, :, None, None]
+        expected = torch.where(plain_real, (plain - column[0]) / column[1], -9.0)
+        assert torch.equal(real, plain_real)
+        assert warped.dtype == (torch.float16 if dtype == torch.float16 else torch.float32)
+        assert_close(warped.double(), expected, atol=2e-3 if dtype == torch.float16 else 1e-5, rtol=0)
+        as_tensors = warp(image, t, mode=mode, normalize=(torch.tensor(mean), torch.tensor(std)), fill=-9.0)
+        assert torch.equal(as_tensors.image, warped)
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("dtype", FLOATS)
+    def test_the_output_has_the_dtype_of_the_input_under_autocast(self, mode, dtype, rng):
+        image, t = torch.rand(1, 2, 5, 6, generator=rng).to(dtype), general(1, (5, 6), rng)
+        expected = warp(image, t, mode=mode, normalize=([0.5, 0.4], [0.2, 0.3]))
+        for cast in (torch.bfloat16, torch.float16):
+            with torch.autocast("cpu", cast):
+                warped, real = warp(image, t, mode=mode, normalize=([0.5, 0.4], [0.2, 0.3]))
+            assert warped.dtype == dtype
+            assert torch.equal(warped, expected.image)
+            assert torch.equal(real, expected.valid)
+
+    def test_pixels_keep_their_coordinates_under_autocast(self):
+        # A ramp shows the coordinate sampled. float32 holds 512 px to 3e-5.
+        size = (512, 512)
+        ramp = torch.arange(-256.0, 256).expand(1, 1, *size)
+        t = RandomAffine(15, (0.2, 0.2), (0.75, 1.25)).sample(1, size, seed=torch.tensor([3]))
+        with torch.autocast("cpu", torch.bfloat16):
+            warped, real = warp(ramp, t)
+        y, x = torch.meshgrid(torch.arange(512.0), torch.arange(512.0), indexing="ij")
+        pixels = torch.stack([x, y, torch.ones_like(x)], -1).double()
+        expected = pixels @ torch.linalg.inv(t.matrix[0])[0] - 256
+        assert (warped[0, 0] - expected)[real[0, 0]].abs().max() < 1e-4
+
+    @pytest.mark.parametrize("wanted", [torch.float16, torch.float32, torch.float64])
+    def test_dtype_sets_the_output_type(self, wanted, rng):
+        image = torch.randint(0, 255, (1, 2, 5, 6), generator=rng, dtype=torch.uint8)
+        for mode in MODES:
+            assert warp(image, general(1, (5, 6), rng), mode=mode, dtype=wanted).image.dtype == wanted
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_non_contiguous_and_expanded_images_are_the_same_images(self, mode, rng):
+        image, t = torch.rand(2, 6, 5, 3, generator=rng).permute(0, 3, 1, 2), general(2, (6, 5), rng)
+        mask = (torch.rand(1, 1, 5, 6, generator=rng) < 0.9).mT.expand(2, -1, -1, -1)
+        expected = warp(image.contiguous(), t, valid=mask.contiguous(), mode=mode)
+        for a, b in zip(warp(image, t, valid=mask, mode=mode), expected, strict=True):
+            assert torch.equal(a, b)
+
+
+class TestArguments:
+    @pytest.mark.parametrize("mode", MODES)
+    def test_arguments_are_never_written_to(self, mode, rng):
+        image = torch.rand(2, 3, 6, 5, generator=rng).requires_grad_()
+        mask = torch.rand(2, 1, 6, 5, generator=rng) < 0.9
+        matrix = general(2, (6, 5), rng).matrix.requires_grad_()
+        mean, std = torch.rand(3, generator=rng), 1 + torch.rand(3, generator=rng)
+        arguments = [image, mask, matrix, mean, std]
+        before = [(argument.detach().clone(), argument._version) for argument in arguments]
+        warped, _ = warp(
+            image, AffineTransform(matrix, (6, 5)), valid=mask, mode=mode, normalize=(mean, std), fill=1.0
+        )
+        inputs = [image] if mode == "nearest" else [image, matrix]
+        upstream = torch.rand(warped.shape, generator=rng)
+        kept = upstream.clone()
+        first = torch.autograd.grad(warped, inputs, upstream, retain_graph=True)
+        second = torch.autograd.grad(warped, inputs, upstream)
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+        assert torch.equal(upstream, kept)
+        for argument, (clone, version) in zip(arguments, before, strict=True):
+            assert torch.equal(argument, clone)
+            assert argument._version == version
+
+    def test_the_result_shares_no_memory_with_the_image(self):
+        image = torch.zeros(1, 1, 3, 3)
+        for mode in MODES:
+            warped = warp(image, AffineTransform.identity(1, (3, 3)), mode=mode).image
+            assert warped.data_ptr() != image.data_ptr()
+
+    @pytest.mark.parametrize(
+        ("change", "named"),
+        [
+            ({"image": torch.zeros(2, 4, 5)}, "image must have shape"),
+            ({"image": torch.zeros(2, 1, 5, 4)}, "transform.at"),
+            ({"image": torch.zeros(3, 1, 4, 5)}, "image has batch 3"),
+            ({"valid": torch.ones(2, 1, 4, 5)}, "valid must be bool"),
+            ({"valid": torch.ones(2, 4, 5, dtype=torch.bool)}, "valid must be bool"),
+            ({"mode": "cubic"}, "mode must be one of"),
+            ({"padding": "zeros"}, "padding must be one of"),
+            ({"dtype": torch.uint8}, "dtype must be floating"),
+            ({"dtype": torch.uint8, "mode": "nearest"}, "dtype must be torch.float32 or floating"),
+            ({"normalize": ([0.0, 0.0], [1.0])}, "normalize mean needs 1"),
+            ({"normalize": ([0.0], [1.0, 1.0])}, "normalize std needs 1"),
+        ],
+    )
+    def test_bad_arguments_are_named(self, change, named):
+        arguments = {"image": torch.zeros(2, 1, 4, 5), "transform": AffineTransform.identity(2, (4, 5)), **change}
+        with pytest.raises(ArgumentError, match=named):
+            warp(**arguments)
+
+    def test_a_backend_that_is_not_there_is_an_error_and_torch_is(self, rng):
+        image, t = torch.rand(1, 1, 4, 5, generator=rng), general(1, (4, 5), rng)
+        with pytest.raises(BackendUnavailable, match="cuda"):
+            warp(image, t, backend="cuda")
+        assert torch.equal(warp(image, t, backend="torch").image, warp(image, t).image)
+
+
+def gradient_case(batch, channels, size, seed=0):
+    """A float64 image, its mask and a motion away from the lattice (where bilinear has kinks)."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(batch, channels, *size, generator=generator, dtype=torch.float64).requires_grad_()
+    mask = torch.rand(batch, 1, *size, generator=generator) < 0.9
+    random = torch.rand(batch, 7, generator=generator, dtype=torch.float64)
+    parameters = {
+        "angle": 40 + 10 * random[:, 0],
+        "translation": 0.4 * random[:, 1:3] - 0.2,
+        "scale": 0.9 + 0.3 * random[:, 3:5],
+        "shear": 10 * random[:, 5:7],
+    }
+    return image, mask, {name: value.requires_grad_() for name, value in parameters.items()}
+
+
+SHAPES = [(1, 1, (4, 5)), (2, 3, (5, 3)), (1, 2, (1, 1)), (2, 1, (1, 5)), (0, 2, (3, 4)), (1, 1, (5, 5))]
+
+
+class TestGradients:
+    @pytest.mark.parametrize(("batch", "channels", "size"), SHAPES)
+    @pytest.mark.parametrize("padding", PADDINGS)
+    @pytest.mark.parametrize("mode", MODES)
+    def test_first_and_second_gradient_of_the_image(self, mode, padding, batch, channels, size):
+        image, mask, parameters = gradient_case(batch, channels, size)
+        t = AffineTransform.from_params(**{k: v.detach() for k, v in parameters.items()}, size=size)
+
+        def moved(image):
+            return warp(image, t, valid=mask, mode=mode, padding=padding, normalize=([0.5] * channels, [2.0] * channels)).image
+
+        assert gradcheck(moved, image)
+        assert gradgradcheck(moved, image)
+
+    @pytest.mark.parametrize(("batch", "channels", "size"), SHAPES)
+    @pytest.mark.parametrize("padding", PADDINGS)
+    @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+    def test_gradient_of_the_parameters_and_of_the_matrix(self, mode, padding, batch, channels, size):
+        image, mask, parameters = gradient_case(batch, channels, size)
+
+        def moved(image, *values):
+            t = AffineTransform.from_params(**dict(zip(parameters, values, strict=True)), size=size)
+            return warp(image, t, valid=mask, mode=mode, padding=padding, fill=0.3).image
+
+        assert gradcheck(moved, (image, *parameters.values()))
+        matrix = AffineTransform.from_params(**parameters, size=size).matrix[:, :2].detach().requires_grad_()
+
+        def moved_by(image, top):
+            bottom = top.new_tensor([0.0, 0.0, 1.0]).expand(len(top), 1, 3)
+            t = AffineTransform(torch.cat([top, bottom], 1), size)
+            return warp(image, t, valid=mask, mode=mode, padding=padding, fill=0.3).image
+
+        assert gradcheck(moved_by, (image, matrix))
+
+    @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+    def test_float32_gradients_are_those_of_float64(self, mode):
+        image, mask, parameters = gradient_case(2, 3, (9, 7))
+        grads = []
+        for dtype in (torch.float64, torch.float32):
+            t = AffineTransform.from_params(**parameters, size=(9, 7))
+            warped, _ = warp(image.to(dtype), t, valid=mask, mode=mode)
+            weight = torch.linspace(-1, 1, warped.numel(), dtype=dtype).reshape(warped.shape)
+            grads.append(torch.autograd.grad((warped * weight).sum(), [image, *parameters.values()]))
+        for double, single in zip(*grads, strict=True):
+            assert double.abs().sum() > 0
+            assert_close(single, double, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_an_even_picture_has_no_slope_on_the_lattice_either(self, mode, dtype):
+        image = torch.full((1, 1, 5, 5), 3.0, dtype=dtype)
+        for shift in ((0.0, 0.0), (0.5, 0.0), (0.0, 0.25)):
+            xy = torch.tensor([shift], dtype=torch.float64, requires_grad=True)
+            t = AffineTransform.from_params(translation=xy, size=(5, 5))
+            warp(image, t, mode=mode, padding="border").image.sum().backward()
+            assert_close(xy.grad, torch.zeros_like(xy.grad), atol=1e-5, rtol=0)
+
+    def test_labels_carry_no_gradient_to_the_matrix(self):
+        matrix = torch.eye(3, dtype=torch.float64)[None].requires_grad_()
+        warped, _ = warp(torch.ones(1, 1, 3, 3), AffineTransform(matrix, (3, 3)), mode="nearest")
+        assert not warped.requires_grad
+
+    def test_the_gradient_of_a_round_trip_reaches_the_image(self, rng):
+        image = torch.rand(1, 2, 6, 6, generator=rng, dtype=torch.float64).requires_grad_()
+        t = general(1, (6, 6), rng)
+
+        def round_trip(image):
+            view = View.of(image, t)
+            return view.restore(view.image).image
+
+        assert gradcheck(round_trip, image)
