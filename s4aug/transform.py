@@ -424,8 +424,7 @@ def _split(fixed: Tensor, real: Tensor | None, dtype: torch.dtype) -> Axis:  # [
     low = fixed & (ONE - 1)
     fraction, remainder = low.to(dtype) / ONE, (ONE - low).to(dtype) / ONE
     if real is not None:
-        # Value 0, slope 1: the gradient's way to the matrix past the whole numbers.
-        slope = (real - real.detach()).to(dtype)
+        slope = _slope(real, low == 0).to(dtype)
         fraction, remainder = fraction + slope, remainder - slope
     return Axis(fixed >> FRACTION_BITS, fraction, remainder, (fixed + HALF) >> FRACTION_BITS)
 
@@ -435,9 +434,17 @@ def _snapped(real: Tensor | None) -> Axis:  # [B, h, w] float64
     lattice = real.detach().round()
     value = torch.where((real.detach() - lattice).abs() < LATTICE_TOLERANCE_PX, lattice, real.detach())
     whole = value.floor()
-    fraction = (value - whole) + (real - real.detach())
+    fraction = (value - whole) + _slope(real, value == whole)
     nearest = (value + 0.5 + LATTICE_TOLERANCE_PX).floor().long()
     return Axis(whole.long(), fraction, 1 - fraction, nearest)
+
+
+def _slope(real: Tensor, on_lattice: Tensor) -> Tensor:
+    """Value 0, slope 1: the gradient's way to the matrix past the whole numbers.
+
+    On the lattice the slope is 0, for the neighbour that would tell it is not read.
+    """
+    return torch.where(on_lattice, 0, real - real.detach())
 
 
 def _cos_sin(angle: Tensor) -> tuple[Tensor, Tensor]:  # degrees, float64
@@ -466,7 +473,7 @@ def _broadcast(named: dict[str, tuple[Numbers, int]]) -> dict[str, Tensor]:
         if tensor.ndim != 2 or tensor.shape[1] not in (1, width):
             raise ArgumentError(f"{name} must have shape [B, {width}] or [B], got {list(tensor.shape)}")
         columns[name] = tensor.expand(-1, width)
-    batch = max(tensor.shape[0] for tensor in columns.values())
+    batch = next((tensor.shape[0] for tensor in columns.values() if tensor.shape[0] != 1), 1)
     for name, tensor in columns.items():
         if tensor.shape[0] not in (1, batch):
             raise ArgumentError(f"{name} has batch {tensor.shape[0]}, another parameter has {batch}")

@@ -144,12 +144,14 @@ AT_LEAST = {
     "data.val": 1,
     "method.weight": 0,
     "method.degrees": 0,
+    "method.shear": 0,
     "method.scale_min": 0.05,
     "train.steps": 1,
     "train.batch_labeled": 1,
     "train.batch_unlabeled": 1,
     "train.crop": 32,
     "train.lr": 0,
+    "train.weight_decay": 0,
     "train.workers": 0,
     "train.log_every": 1,
     "train.checkpoint_every": 1,
@@ -247,7 +249,7 @@ def _check(config: Config) -> None:
             raise ConfigError(f"{key} must be between 0 and 1, got {values[key]}")
     if config.method.detach not in (0, 1, 2):
         raise ConfigError(f"method.detach must be 0, 1 or 2, got {config.method.detach}")
-    if config.method.scale_max < config.method.scale_min:
+    if not config.method.scale_max >= config.method.scale_min:
         raise ConfigError("method.scale_max must not be below method.scale_min")
     if config.train.stride > config.train.window:
         raise ConfigError("train.stride must not exceed train.window, or pixels would be left out")

@@ -29,7 +29,7 @@ class Confusion:
             predicted: Labels in 0..K-1 of the same shape.
         """
         classes = self.counts.shape[0]
-        known = truth < classes
+        known = (truth >= 0) & (truth < classes)
         pairs = truth[known].long() * classes + predicted[known].long()
         counts = torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
         return Confusion(self.counts + counts.to(self.counts.device))

@@ -78,12 +78,16 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of a metrics.jsonl; a last line cut short by a kill is left out.
 
     Raises:
-        DataError: A line within the file is not JSON.
+        DataError: A line within the file is not the JSON of a record.
     """
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, 1):
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
+            values = json.loads(line)
+            if not isinstance(values, dict) or "step" not in values:
+                raise ValueError("no step")
+        except ValueError as error:
             if number < len(lines):
-                raise DataError(f"{path}, line {number}, is not JSON; restore or delete the file") from error
+                raise DataError(f"{path}, line {number}, is no record of a run; restore or delete the file") from error
+        else:
+            yield values

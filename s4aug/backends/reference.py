@@ -46,7 +46,7 @@ def warp_reference(
     if valid is not None:
         readable = readable & _all_real(taps, valid)
     kept = image.dtype == dtype and mode == "nearest" and normalize is None
-    source = image.view(CARRIERS.get(image.dtype, image.dtype)) if kept else image.to(compute)
+    source = _reinterpreted(image, CARRIERS.get(image.dtype, image.dtype)) if kept else image.to(compute)
     total = _weighted_sum(source, taps, readable)
     if normalize is not None:
         total = (total - normalize[0][:, None, None]) / normalize[1][:, None, None]
@@ -54,8 +54,13 @@ def warp_reference(
     readable = readable[:, None]
     if not kept:
         return torch.where(readable, total, fill).to(dtype), real
-    blank = torch.full((), fill, dtype=dtype, device=image.device).view(total.dtype)
-    return torch.where(readable, total, blank).view(dtype), real
+    blank = _reinterpreted(torch.full((), fill, dtype=dtype, device=image.device), total.dtype)
+    return _reinterpreted(torch.where(readable, total, blank), dtype), real
+
+
+def _reinterpreted(values: Tensor, dtype: torch.dtype) -> Tensor:
+    # A view as the same type would cut the gradient.
+    return values if values.dtype == dtype else values.view(dtype)
 
 
 def _compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -69,9 +74,10 @@ def _taps(axis: Axis, mode: str) -> list[Tap]:
     if mode == "bilinear":
         return [Tap(axis.whole, axis.remainder, None), Tap(axis.whole + 1, axis.fraction, off_lattice)]
     near, far = axis.fraction, axis.remainder
+    # The tap that is always read comes first: a sum begun with 0 would turn -0.0 into 0.0.
     return [
-        Tap(axis.whole - 1, _cubic_outer(1 + near), off_lattice),
         Tap(axis.whole, _cubic_inner(near), None),
+        Tap(axis.whole - 1, _cubic_outer(1 + near), off_lattice),
         Tap(axis.whole + 1, _cubic_inner(far), off_lattice),
         Tap(axis.whole + 2, _cubic_outer(1 + far), off_lattice),
     ]

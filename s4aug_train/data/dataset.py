@@ -10,7 +10,7 @@ from .cache import Tile, cache_folder, load_tiles
 from .layouts import Listing, TileFile, choose_classes, find_tiles, find_unlabeled
 from .normalization import Normalization, choose_normalization
 from .palette import ClassTable
-from .split import Groups, Split, check_counts, draw_split, read_groups, validation_count
+from .split import Groups, Split, check_counts, draw_split, held_out_by_groups, read_groups, validation_count
 from .synthetic import write_demo
 
 Progress = Callable[[str, int, int], None]  # what, done, all
@@ -126,18 +126,22 @@ def load_validation(
 
 
 def _external(config: DataConfig, listing: Listing) -> list[TileFile]:
-    """Tiles of --unlabeled that the folder does not hold already."""
+    """Tiles of --unlabeled that the folder does not hold already, as images or as masks."""
     if not config.unlabeled:
         return []
-    known = {tile.image.resolve() for tile in listing.tiles}
+    held = [path for tile in listing.tiles for path in (tile.image, tile.mask) if path]
+    known = {path.resolve() for path in [*held, *listing.orphan_masks]}
     extra = [tile for tile in find_unlabeled(config.unlabeled) if tile.image.resolve() not in known]
     return [TileFile(f"{config.unlabeled}:{tile.id}", tile.image, None) for tile in extra]
 
 
 def _check_before_decoding(listing: Listing, groups: Groups | None, config: DataConfig) -> None:
     pairs = [tile.id for tile in listing.labelled]
-    held_out = 0 if groups is None else sum(groups.part.get(tile) == "val" for tile in pairs)
-    check_counts(config.labeled, len(pairs) - (held_out or validation_count(len(pairs), config.val)))
+    if groups is None:
+        held_out = validation_count(len(pairs), config.val)
+    else:
+        held_out = len(held_out_by_groups(pairs, config.val, config.split_seed, groups)[0])
+    check_counts(config.labeled, len(pairs) - held_out)
 
 
 def _named(files: Iterable[TileFile], split: Split, path: Path) -> list[TileFile]:

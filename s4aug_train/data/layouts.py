@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
+from .matching import Key, Matching, match_names, match_patterns
 from .palette import DEEPGLOBE, ClassTable
 from .raster import DRIVERS
 
@@ -231,16 +232,13 @@ def _official_id(folder: Path, number: str) -> str:
     return number if name in (".", "data", "train", "training_data") else f"{name}/{number}"
 
 
-_Key = tuple[str, str]  # folder below the images or masks folder, stem
-
-
 @dataclass(frozen=True)
 class _Pair:
     """A folder of images beside a folder of masks, either of them perhaps empty."""
 
     parent: Path
-    images: dict[_Key, Path]
-    masks: dict[_Key, Path]
+    images: dict[Key, Path]
+    masks: dict[Key, Path]
 
 
 def _names(folder: str) -> tuple[bool, bool]:
@@ -248,7 +246,7 @@ def _names(folder: str) -> tuple[bool, bool]:
 
 
 def _pairs(root: Path, files: Sequence[Path]) -> list[_Pair]:
-    groups: dict[Path, tuple[dict[_Key, Path], dict[_Key, Path]]] = defaultdict(lambda: ({}, {}))
+    groups: dict[Path, tuple[dict[Key, Path], dict[Key, Path]]] = defaultdict(lambda: ({}, {}))
     owners: dict[tuple[Path, bool], str] = {}
     for path in files:
         parts = path.relative_to(root).parts
@@ -277,7 +275,7 @@ def _by_folders(root: Path, files: Sequence[Path]) -> _Found:
     orphans: list[Path] = []
     notes: dict[str, None] = {}
     for pair in pairs:
-        matching = _match(pair)
+        matching = match_names(pair.images, pair.masks, pair.parent)
         tiles += _tiles(root, pair, matching, deepglobe)
         used = set(matching.keys.values())
         orphans += [path for key, path in pair.masks.items() if key not in used]
@@ -285,7 +283,7 @@ def _by_folders(root: Path, files: Sequence[Path]) -> _Found:
     return _Found(_describe(pairs, root, deepglobe), tuple(tiles), tuple(orphans), tuple(notes), deepglobe)
 
 
-def _tiles(root: Path, pair: _Pair, matching: "_Matching", deepglobe: bool) -> Iterator[TileFile]:
+def _tiles(root: Path, pair: _Pair, matching: Matching, deepglobe: bool) -> Iterator[TileFile]:
     for (folder, stem), image in pair.images.items():
         below = pair.parent.relative_to(root) / folder
         mask = matching.keys.get((folder, stem))
@@ -320,126 +318,17 @@ def _describe(pairs: Sequence[_Pair], root: Path, deepglobe: bool) -> str:
     return f"{'DeepGlobe, ' if deepglobe else ''}{names[0]} + {names[1]}{more}"
 
 
-def _folder(pair: _Pair, root: Path, files: dict[_Key, Path]) -> str:
+def _folder(pair: _Pair, root: Path, files: dict[Key, Path]) -> str:
     depth = len(pair.parent.relative_to(root).parts)
     parts = next(iter(files.values())).relative_to(root).parts
     return "/".join(parts[: depth + 1])
 
 
-@dataclass(frozen=True)
-class _Matching:
-    """From image key to mask key, and the token that was dropped on either side ("" for none)."""
-
-    keys: dict[_Key, _Key]
-    image_token: str = ""
-    mask_token: str = ""
-
-    def short(self, stem: str) -> str:
-        """The name of an image without the token that says it is one."""
-        return "_".join(_without(stem, self.image_token)) if self.image_token in _tokens(stem) else stem
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        image, mask = self.image_token, self.mask_token
-        if image and mask:
-            return (f"image and mask names are matched by replacing '{image}' with '{mask}'",)
-        if image or mask:
-            side = "image" if image else "mask"
-            return (f"image and mask names are matched by leaving '{image or mask}' out of the {side} names",)
-        return ()
-
-
-def _match(pair: _Pair) -> _Matching:
-    """Match by the same stem, else by the same but for one constant token.
-
-    At least half of the names must match once the tokens are dropped, else it is chance.
-    """
-    same = {key: key for key in pair.images if key in pair.masks}
-    if same or not pair.images or not pair.masks:
-        return _Matching(same)
-    candidates = [
-        _match_without(pair, image_token, mask_token)
-        for image_token in _constant_tokens(pair.images)
-        for mask_token in _constant_tokens(pair.masks)
-    ]
-    most = max(len(candidate.keys) for candidate in candidates)
-    best = [candidate for candidate in candidates if len(candidate.keys) == most]
-    if 2 * most < min(len(pair.images), len(pair.masks)):
-        return _Matching({})
-    if any(candidate.keys != best[0].keys for candidate in best):
-        raise DataError(
-            f"the names in {pair.parent} can be matched in two ways; say which with --image-pattern and --mask-pattern"
-        )
-    return best[0]
-
-
-def _match_without(pair: _Pair, image_token: str, mask_token: str) -> _Matching:
-    """The matches once a token is dropped on either side; none if two names become one."""
-    masks = {(key[0], *_without(key[1], mask_token)): key for key in pair.masks}
-    images = {(key[0], *_without(key[1], image_token)): key for key in pair.images}
-    if len(masks) < len(pair.masks) or len(images) < len(pair.images):
-        return _Matching({})
-    keys = {key: masks[short] for short, key in images.items() if short in masks}
-    return _Matching(keys, image_token, mask_token)
-
-
-def _tokens(stem: str) -> list[str]:
-    return re.split(r"[_-]", stem)
-
-
-def _constant_tokens(keys: Iterable[_Key]) -> list[str]:
-    """The tokens that every name has, and "" for dropping none."""
-    return ["", *sorted(set.intersection(*(set(_tokens(stem)) for _, stem in keys)) - {""})]
-
-
-def _without(stem: str, token: str) -> list[str]:
-    tokens = _tokens(stem)
-    if token:
-        del tokens[len(tokens) - 1 - tokens[::-1].index(token)]
-    return tokens
-
-
 def _by_patterns(root: Path, files: Sequence[Path], image_pattern: str | None, mask_pattern: str | None) -> _Found:
-    if image_pattern is None or mask_pattern is None:
-        raise DataError("--image-pattern and --mask-pattern go together; give both")
-    image_regex, mask_regex = _regex(image_pattern), _regex(mask_pattern)
-    fields = list(image_regex.groupindex)
-    if set(fields) != set(mask_regex.groupindex):
-        raise DataError(f"the patterns {image_pattern!r} and {mask_pattern!r} differ in fields; name the same in both")
-    masks = _by_fields(root, files, mask_regex, fields)
-    taken = set(masks.values())
-    images = _by_fields(root, [path for path in files if path not in taken], image_regex, fields)
+    images, masks = match_patterns(root, files, image_pattern, mask_pattern)
     tiles = tuple(TileFile("_".join(key), image, masks.get(key)) for key, image in images.items())
     orphans = tuple(path for key, path in masks.items() if key not in images)
     return _Found(f"by pattern ({image_pattern} + {mask_pattern})", tiles, orphans)
-
-
-def _regex(pattern: str) -> re.Pattern[str]:
-    """A regular expression of a pattern; each {field} is one or more characters but "/"."""
-    parts = re.split(r"\{(\w*)\}", pattern)
-    literals, fields = parts[::2], parts[1::2]
-    if not fields or any(brace in literal for literal in literals for brace in "{}"):
-        raise DataError(f"the pattern {pattern!r} needs fields in braces, as in 'images/{{id}}_rgb.tif'; correct it")
-    if bad := [field for field in fields if not field.isidentifier()]:
-        raise DataError(f"the field {{{bad[0]}}} of the pattern {pattern!r} is no name; use one such as {{id}}")
-    result = re.escape(literals[0])
-    for index, (field, literal) in enumerate(zip(fields, literals[1:], strict=True)):
-        result += f"(?P={field})" if field in fields[:index] else f"(?P<{field}>[^/]+?)"
-        result += re.escape(literal)
-    return re.compile(result)
-
-
-def _by_fields(
-    root: Path, files: Sequence[Path], regex: re.Pattern[str], fields: Sequence[str]
-) -> dict[tuple[str, ...], Path]:
-    found: dict[tuple[str, ...], Path] = {}
-    for path in files:
-        if match := regex.fullmatch(path.relative_to(root).as_posix()):
-            key = tuple(match[field] for field in fields)
-            if key in found:
-                raise DataError(f"{found[key]} and {path} have the same fields in the pattern; rename one of them")
-            found[key] = path
-    return found
 
 
 def _masks(root: Path, files: Sequence[Path]) -> set[Path]:

@@ -51,6 +51,6 @@ def choose_normalization(tiles: Sequence[Tile]) -> Normalization:
     count, total, squares = np.sum([tile.band_sums for tile in tiles], axis=0)  # each [C]
     means = total / np.maximum(count, 1)
     deviations = np.sqrt(np.maximum(squares / np.maximum(count, 1) - means**2, 0))
-    # A constant band carries nothing; dividing by 0 would make it NaN.
-    deviations = np.where(deviations > 0, deviations, 1.0)
+    # A constant band carries nothing; dividing by 0, or by what rounding leaves of it, would make it NaN or huge.
+    deviations = np.where(deviations > 1e-6 * np.abs(means), deviations, 1.0)
     return Normalization(tuple(means.tolist()), tuple(deviations.tolist()), "measured")

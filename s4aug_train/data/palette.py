@@ -5,23 +5,20 @@ import io
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError
 from ..files import content_hash, write_text
+from .decoding import IGNORE as IGNORE
+from .decoding import Color, decode_colors, decode_corners, decode_values, expand
 from .raster import Palette
 
-IGNORE = 255  # the label of pixels without a class
-MAX_COLORS = 64  # colours or values that a count tells apart; the rest is counted as OTHER
-OTHER = "other"
 IGNORED_NAMES = frozenset(
     ["unknown", "unlabeled", "unlabelled", "ignore", "ignored", "void", "nodata", "no_data", "no data"]
 )
-
-Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -150,35 +147,23 @@ class ClassTable:
         """
         single = raw.shape[0] == 1
         if single and self.has_values:
-            return _decode_values(self, raw[0])
+            return decode_values({e.value: label for e, label in self._labels() if e.value is not None}, raw[0])
         if single and palette is not None:
-            return self.decode(_expand(raw[0], palette), where=where)
+            return self.decode(expand(raw[0], palette), where=where)
         if single:
             raise DataError(
                 f"{where} holds one band of values, but the class table has only colours; "
                 "add a column 'value' to the table (see --classes)"
             )
         _check_color_mask(self, raw, where)
-        return _decode_corners(self, raw) if _on_corners(self) else _decode_colors(self, raw)
+        by_color = {entry.color: label for entry, label in self._labels() if entry.color}
+        return decode_corners(by_color, raw) if _on_corners(self) else decode_colors(by_color, raw)
 
-
-def observed(raw: np.ndarray, palette: Palette | None = None) -> dict[str, int]:
-    """Count the colours ("255,0,0") or values ("37") of a mask without a class table.
-
-    Args:
-        raw: [C, H, W] as `read_image` gives it.
-        palette: `RasterInfo.palette`; with it colours are counted.
-
-    Returns:
-        Pixels of each, at most the `MAX_COLORS` most frequent; the rest is counted as `OTHER`.
-    """
-    if raw.shape[0] == 1 and palette is None:
-        return _count_values(raw[0].ravel())
-    if raw.shape[0] == 1:
-        raw = _expand(raw[0], palette or ())
-    if raw.shape[0] < 3 or raw.dtype != np.uint8:
-        return {OTHER: raw[0].size}
-    return _count_codes(_codes(raw).ravel())
+    def _labels(self) -> Iterator[tuple[ClassEntry, int]]:
+        label = 0
+        for entry in self.entries:
+            yield entry, IGNORE if entry.ignored else label
+            label += not entry.ignored
 
 
 def _faults(entries: tuple[ClassEntry, ...]) -> Iterator[tuple[int | None, str]]:
@@ -284,11 +269,6 @@ def _distinct_colors() -> tuple[Color, ...]:
     return tuple(chosen)
 
 
-def _expand(indices: np.ndarray, palette: Palette) -> np.ndarray:  # [H, W] -> [3, H, W]
-    colors = np.asarray(palette, dtype=np.uint8).T.copy()  # [3, 256]
-    return np.stack([channel[indices] for channel in colors])
-
-
 def _check_color_mask(table: ClassTable, raw: np.ndarray, where: str) -> None:
     if not table.has_colors:
         raise DataError(
@@ -304,104 +284,6 @@ def _check_color_mask(table: ClassTable, raw: np.ndarray, where: str) -> None:
 
 def _on_corners(table: ClassTable) -> bool:
     return all(channel in (0, 255) for entry in table.entries for channel in entry.color or (1,))
-
-
-def _decode_corners(table: ClassTable, raw: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
-    cut = raw[:3] >> 7
-    codes = cut[0] << 2 | cut[1] << 1 | cut[2]  # [H, W], 0..7
-    known = {_code(entry.color, 1, 255): label for entry, label in _labels(table) if entry.color}
-    lut = np.array([known.get(code, IGNORE) for code in range(8)], dtype=np.uint8)
-    counts = {code: int(np.count_nonzero(codes == code)) for code in range(8) if code not in known}
-    corner = {code: ",".join(str(255 * (code >> bit & 1)) for bit in (2, 1, 0)) for code in counts}
-    return lut[codes], {corner[code]: count for code, count in counts.items() if count}
-
-
-def _decode_colors(table: ClassTable, raw: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
-    codes = _codes(raw)  # [H, W], 24 bits
-    labels = _color_lut(table)[codes]
-    unknown = codes[labels == _OFF]
-    return np.minimum(labels, IGNORE).astype(np.uint8), _count_codes(unknown)
-
-
-def _decode_values(table: ClassTable, raw: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
-    if raw.dtype.kind == "f":
-        known = np.array(sorted((e.value, label) for e, label in _labels(table)), dtype=np.float64)  # [N, 2]
-        nearest = np.searchsorted(known[:, 0], raw).clip(max=len(known) - 1)
-        labels = np.where(known[nearest, 0] == raw, known[nearest, 1], _OFF)
-        unknown = raw[(labels == _OFF) & ~np.isnan(raw)]
-    else:
-        lut = np.full(1 << 16, _OFF, dtype=np.uint16)
-        for entry, label in _labels(table):
-            if entry.value is not None and 0 <= entry.value < lut.size:
-                lut[entry.value] = label
-        labels = lut[raw]
-        unknown = raw[labels == _OFF]
-    return np.minimum(labels, IGNORE).astype(np.uint8), _count_values(unknown)
-
-
-_OFF = 256  # in lookup tables: not in the class table, while `IGNORE` means known and ignored
-
-
-def _labels(table: ClassTable) -> Iterator[tuple[ClassEntry, int]]:
-    label = 0
-    for entry in table.entries:
-        yield entry, IGNORE if entry.ignored else label
-        label += not entry.ignored
-
-
-@lru_cache(maxsize=2)
-def _color_lut(table: ClassTable) -> np.ndarray:  # [2^24] uint16, 32 MB
-    lut = np.full(1 << 24, _OFF, dtype=np.uint16)
-    for entry, label in _labels(table):
-        if entry.color:
-            lut[_code(entry.color, 8, 1)] = label
-    return lut
-
-
-def _code(color: Color, bits: int, unit: int) -> int:
-    r, g, b = (channel // unit for channel in color)
-    return r << 2 * bits | g << bits | b
-
-
-def _codes(raw: np.ndarray) -> np.ndarray:  # [C, H, W] uint8 -> [H, W] int32
-    codes = raw[0].astype(np.int32)
-    for channel in raw[1:3]:
-        codes <<= 8
-        codes |= channel
-    return codes
-
-
-def _count_codes(codes: np.ndarray) -> dict[str, int]:  # [N] int32
-    counts = _most_common(codes)
-    return {name if name == OTHER else _rgb(int(name)): count for name, count in counts.items()}
-
-
-def _count_values(values: np.ndarray) -> dict[str, int]:  # [N]
-    if values.dtype == np.uint8:
-        counts = np.bincount(values, minlength=256)
-        return _bounded(np.arange(256), counts)
-    return _most_common(values[~np.isnan(values)] if values.dtype.kind == "f" else values)
-
-
-def _most_common(items: np.ndarray) -> dict[str, int]:  # [N]
-    values, counts = np.unique(items, return_counts=True)
-    return _bounded(values, counts)
-
-
-def _bounded(values: np.ndarray, counts: np.ndarray) -> dict[str, int]:
-    order = np.argsort(-counts, kind="stable")
-    kept = [index for index in order[:MAX_COLORS] if counts[index]]
-    result = {_text(values[index].item()): int(counts[index]) for index in kept}
-    rest = int(counts[order[MAX_COLORS:]].sum())
-    return result | ({OTHER: rest} if rest else {})
-
-
-def _text(value: float) -> str:
-    return str(int(value)) if np.isfinite(value) and value == int(value) else f"{value:g}"
-
-
-def _rgb(code: int) -> str:
-    return f"{code >> 16},{code >> 8 & 255},{code & 255}"
 
 
 DEEPGLOBE = ClassTable(

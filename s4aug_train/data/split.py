@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,8 @@ class Split:
         try:
             content = json.loads(path.read_text())
             parts = {part: tuple(content[part]) for part in PARTS}
+            if not all(isinstance(content[part], list) for part in PARTS):
+                raise TypeError("parts must be lists")
             if not all(isinstance(tile, str) for part in parts.values() for tile in part):
                 raise TypeError("ids must be strings")
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -75,7 +78,10 @@ class Split:
                 f"cannot read the split {path} ({error}); it is JSON with labeled, unlabeled and val, as "
                 f"s4aug-train split writes it"
             ) from error
-        split = cls(**parts, how=str(content.get("how", "")))
+        try:
+            split = cls(**parts, how=str(content.get("how", "")))
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
         if content.get("hash", split.hash) != split.hash:
             raise DataError(f"{path} was changed by hand: its hash does not fit; remove the hash line to accept that")
         return split
@@ -98,21 +104,26 @@ def read_groups(folder: Path) -> Groups | None:
     """Read `tiles.csv` (`id,spatial_group[,split]`) of a data folder; None where there is none.
 
     Raises:
-        DataError: A column is missing, or a group is both in train and in val.
+        DataError: The file cannot be read, a column or a cell is missing, an id comes twice, a split is neither
+            train nor val, or a group is both in train and in val.
     """
     path = folder / "tiles.csv"
     if not path.is_file():
         return None
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"id", "spatial_group"} <= rows[0].keys():
-        raise DataError(f"{path} needs the columns id,spatial_group and may have split; got {list(rows[:1])}")
+    rows = _rows(path)
     group = {row["id"]: row["spatial_group"] for row in rows}
-    part = {row["id"]: row["split"].strip() for row in rows if row.get("split")}
+    if len(group) < len(rows):
+        twice = next(tile for tile, count in Counter(row["id"] for row in rows).items() if count > 1)
+        raise DataError(f"{path} has the tile {twice} twice; remove one of its lines")
+    part = {row["id"]: row["split"].strip() for row in rows if (row.get("split") or "").strip()}
+    if strange := sorted(set(part.values()) - {"train", "val"}):
+        raise DataError(f"{path}: a split is train or val, not {strange[0]!r}; correct it, or move these tiles away")
     sides: dict[str, str] = {}
-    for tile, side in part.items():
-        if sides.setdefault(group[tile], side) != side:
-            raise DataError(f"{path}: spatial group {group[tile]} is in {sides[group[tile]]} and in {side}")
+    # In a file that divides, a tile that it leaves open is trained on.
+    for tile, name in group.items() if part else ():
+        side = part.get(tile, "train")
+        if sides.setdefault(name, side) != side:
+            raise DataError(f"{path}: spatial group {name} is both in train and in val; put it in one of them")
     return Groups(group, part)
 
 
@@ -161,10 +172,12 @@ def draw_split(
 
 def check_counts(labeled: int, training: int) -> None:
     """Hold the number of labelled tiles to what there is."""
+    if training < 1:
+        raise DataError("the validation tiles leave no tile with a mask to train on; add tiles with masks")
     if labeled > training:
         raise DataError(
             f"{labeled} labelled tiles are wanted, but there are {training} training tiles with a mask; "
-            f"use --labeled {max(training, 1)} or fewer"
+            f"use --labeled {training} or fewer"
         )
 
 
@@ -196,21 +209,57 @@ def stratified_order(ids: Sequence[str], present: Mapping[str, np.ndarray], seed
     return order
 
 
-def _validation(
-    ids: Sequence[str], present: Mapping[str, np.ndarray], val: int, seed: int, groups: Groups | None
-) -> tuple[set[str], str]:
-    if groups is not None and "val" in groups.part.values():
+def held_out_by_groups(ids: Sequence[str], val: int, seed: int, groups: Groups) -> tuple[set[str], str]:
+    """Validation tiles where groups decide, which takes no decoding, and how they were chosen.
+
+    Args:
+        ids: Tiles with a mask.
+        val: Tiles to hold out at least, where `groups` names none; at most a fifth is asked for.
+        seed: Of the draw.
+        groups: No group is divided.
+
+    Raises:
+        DataError: `groups` names validation tiles, but none of `ids`.
+    """
+    if "val" in groups.part.values():
         held_out = {tile for tile in ids if groups.part.get(tile) == "val"}
+        if not held_out:
+            named = next(tile for tile, part in groups.part.items() if part == "val")
+            raise DataError(
+                f"tiles.csv names validation tiles, such as {named}, but none is a tile with a mask here, such as "
+                f"{min(ids, default='(none)')}; make its ids those of the tiles"
+            )
         return held_out, f"{len(held_out)} tiles named in tiles.csv"
-    count = validation_count(len(ids), val)
-    if groups is None:
-        return set(stratified_order(ids, present, seed, "val")[:count]), f"{count} tiles by seed {seed}"
     members: dict[str, list[str]] = {}
     for tile in ids:
         members.setdefault(groups.group.get(tile, tile), []).append(tile)
     names = sorted(members)
     chosen: set[str] = set()
     for i in stream_rng(seed, 0, "val").permutation(len(names)):
-        if len(chosen) < count:
+        if len(chosen) < validation_count(len(ids), val):
             chosen.update(members[names[i]])
     return chosen, f"{len(chosen)} tiles in whole spatial groups by seed {seed}"
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The lines of a tiles.csv, by column."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read {path}: {error}; it is CSV in UTF-8: id,spatial_group[,split]") from error
+    if not rows or not {"id", "spatial_group"} <= rows[0].keys():
+        raise DataError(f"{path} needs the columns id,spatial_group and may have split; got {list(rows[:1])}")
+    for number, row in enumerate(rows, 1):
+        if not row["id"] or not row["spatial_group"]:
+            raise DataError(f"{path}, tile {number}: no id or no spatial_group; fill the line or remove it")
+    return rows
+
+
+def _validation(
+    ids: Sequence[str], present: Mapping[str, np.ndarray], val: int, seed: int, groups: Groups | None
+) -> tuple[set[str], str]:
+    if groups is not None:
+        return held_out_by_groups(ids, val, seed, groups)
+    count = validation_count(len(ids), val)
+    return set(stratified_order(ids, present, seed, "val")[:count]), f"{count} tiles by seed {seed}"

@@ -12,7 +12,7 @@ from ..config import Config
 from ..data.normalization import Normalization
 from ..data.palette import ClassEntry, ClassTable
 from ..data.split import PARTS, Split
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError
 from ..files import atomic_path
 from ..model import UNet
 
@@ -81,9 +81,12 @@ class Checkpoint:
                 f"use another of the run's checkpoints/"
             ) from error
         try:
-            return cls._from_content(content)
-        except (KeyError, TypeError, AttributeError, ConfigError) as error:
-            raise CheckpointError(f"{path} is not a checkpoint of s4aug-train {VERSION}: {error!r}") from error
+            return cls._from_content(content if isinstance(content, dict) else {})
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} is no checkpoint of s4aug-train, or of another version: {error!r}; give a file of a run's "
+                f"checkpoints/"
+            ) from error
 
     @classmethod
     def _from_content(cls, content: Mapping[str, Any]) -> "Checkpoint":

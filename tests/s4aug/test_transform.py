@@ -452,9 +452,7 @@ class TestFixedPoint:
             "center": torch.tensor([[(side - 1) / 2, (side - 1) / 2]]),
         }
         with torch.autocast("cpu", torch.bfloat16):
-            mine = AffineTransform.from_params(
-                angle=angle, translation=translation, scale=scale, size=(side, side)
-            )
+            mine = AffineTransform.from_params(angle=angle, translation=translation, scale=scale, size=(side, side))
             theirs = KorniaRandomAffine(15.0).compute_transformation(torch.zeros(1, 1, side, side), params, {})
         double = {name: value.double() for name, value in params.items()}
         truth = KorniaRandomAffine(15.0).compute_transformation(

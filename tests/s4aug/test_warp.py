@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
@@ -18,6 +18,9 @@ CARRIER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 def bits(tensor):
     """The bytes of each value as an integer, so that NaN and the sign of zero compare."""
+    if tensor.dtype in (torch.float16, torch.bfloat16):
+        # torch itself gives a 16-bit NaN other bits, when it gathers or converts: here all are one.
+        tensor = torch.where(tensor.isnan(), torch.full_like(tensor, math.nan), tensor)
     return tensor.contiguous().view(CARRIER[tensor.element_size()])
 
 
@@ -49,63 +52,70 @@ def general(batch, size, generator, out_size=None):
 
 @st.composite
 def lattice_moves(draw, size=(4, 7)):
-    """(transform, the same move by slicing): products of flips, quarter turns, shifts and crops."""
+    """(transform, where: output (x, y) -> source (x, y) in plain integers): products of lattice moves."""
     t = AffineTransform.identity(2, size)
-    steps = []
-    for kind in draw(st.lists(st.sampled_from(["h", "v", "turn", "shift", "crop"]), max_size=4)):
+    backwards = []
+    for kind in draw(st.lists(st.sampled_from(["hflip", "vflip", "turn", "shift", "crop"]), max_size=4)):
         height, width = t.out_size
         if kind == "turn":
-            k = draw(st.integers(-4, 4))
-            step, move = AffineTransform.rot90(k, 2, t.out_size), lambda x, k=k: torch.rot90(x, k, (2, 3))
+            quarters = draw(st.integers(1, 3))
+            step = AffineTransform.rot90(quarters, 2, t.out_size)
+            # Each quarter turn counter-clockwise: output (x, y) shows what stood at (width - 1 - y, x).
+            for side in (width, height, width)[:quarters]:
+                backwards.append(lambda x, y, side=side: (side - 1 - y, x))
         elif kind == "shift":
-            dx, dy = draw(st.integers(-2, 2)), draw(st.integers(-2, 2))
+            dx, dy = draw(st.integers(-3, 3)), draw(st.integers(-3, 3))
             step = AffineTransform.shift(torch.tensor([[dx, dy]] * 2), t.out_size)
-
-            def move(x, dx=dx, dy=dy):
-                return torch.roll(x, (dy, dx), (2, 3))
+            backwards.append(lambda x, y, dx=dx, dy=dy: (x - dx, y - dy))
         elif kind == "crop":
-            top, left = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
-            step = AffineTransform.crop(
-                torch.tensor([top] * 2), torch.tensor([left] * 2), (height - top, width - left), t.out_size
-            )
-
-            def move(x, top=top, left=left):
-                return x[:, :, top:, left:]
+            top, left = draw(st.integers(-2, height - 1)), draw(st.integers(-2, width - 1))
+            out_size = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+            step = AffineTransform.crop(torch.tensor([top] * 2), torch.tensor([left] * 2), out_size, t.out_size)
+            backwards.append(lambda x, y, top=top, left=left: (x + left, y + top))
+        elif kind == "hflip":
+            step = AffineTransform.hflip(2, t.out_size)
+            backwards.append(lambda x, y, width=width: (width - 1 - x, y))
         else:
-            make = AffineTransform.hflip if kind == "h" else AffineTransform.vflip
-            step, move = make(2, t.out_size), lambda x, kind=kind: x.flip(3 if kind == "h" else 2)
+            step = AffineTransform.vflip(2, t.out_size)
+            backwards.append(lambda x, y, height=height: (x, height - 1 - y))
         t = step @ t
-        steps.append(move)
 
-    def moved(x):
-        for move in steps:
-            x = move(x)
-        return x
+    def where(x, y):
+        for back in reversed(backwards):
+            x, y = back(x, y)
+        return x, y
 
-    return t, moved
+    return t, where
 
 
 class TestLatticeMoves:
     """Promise 3: identical bits."""
 
-    @pytest.mark.parametrize("mode", MODES)
-    @pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS, torch.bool])
+    @pytest.mark.parametrize(
+        ("mode", "dtype"),
+        [(mode, dtype) for mode in MODES for dtype in FLOATS]
+        + [("nearest", dtype) for dtype in (*INTEGERS, torch.bool)],
+    )
+    @settings(max_examples=30)
     @given(move=lattice_moves())
     def test_flips_turns_shifts_crops_and_products_return_identical_bits(self, mode, dtype, move):
-        if mode != "nearest" and not dtype.is_floating_point:
-            return
-        t, moved = move
-        image = special_image((2, 3, 4, 7), dtype, torch.Generator().manual_seed(len(moved.__qualname__)))
+        t, where = move
+        image = special_image((2, 3, 4, 7), dtype, torch.Generator().manual_seed(0))
         warped, real = warp(image, t, mode=mode)
         assert warped.dtype == dtype
-        assert warped.shape[-2:] == t.out_size
-        expected = moved(image)
-        read = real.expand_as(warped)
-        assert torch.equal(bits(warped)[read], bits(expected)[read])
-        assert (warped[~read] == 0).all()
+        expected, inside = torch.zeros((2, 3, *t.out_size), dtype=dtype), torch.zeros(t.out_size, dtype=torch.bool)
+        for y in range(t.out_size[0]):
+            for x in range(t.out_size[1]):
+                from_x, from_y = where(x, y)
+                if 0 <= from_x < 7 and 0 <= from_y < 4:
+                    inside[y, x] = True
+                    expected[:, :, y, x] = image[:, :, from_y, from_x]
+        assert torch.equal(real, inside.expand(2, 1, -1, -1))
+        assert torch.equal(bits(warped), bits(expected))
 
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+    @settings(max_examples=30)
     @given(data=st.data())
     def test_rotations_that_add_up_to_a_lattice_move_return_identical_bits(self, mode, dtype, data):
         first = data.draw(st.sampled_from([30.0, 45.0, 17.3, -61.9]) | st.floats(-180, 180))
@@ -186,12 +196,16 @@ class TestUnreadPixels:
         assert torch.equal(warped[~touched], whole[~touched])
 
     @pytest.mark.parametrize("mode", MODES)
-    def test_nan_outside_the_mask_gives_nan_gradients_only_to_what_met_it(self, mode, rng):
-        image = torch.rand(1, 1, 9, 8, generator=rng)
-        image[..., 0, 0] = math.inf
-        image.requires_grad_()
-        warp(image, general(1, (9, 8), rng), mode=mode).image.sum().backward()
-        assert image.grad.isfinite().all()
+    def test_the_gradient_of_the_image_does_not_depend_on_its_values(self, mode, rng):
+        t, grads = general(1, (9, 8), rng), []
+        for dtype in (torch.float32, torch.float64):
+            for image in (torch.zeros(1, 1, 9, 8), special_image((1, 1, 9, 8), torch.float32, rng)):
+                image = image.to(dtype).requires_grad_()
+                warp(image, t, mode=mode).image.sum().backward()
+                grads.append(image.grad)
+        assert grads[0].sum() > 10
+        assert torch.equal(grads[0], grads[1])
+        assert torch.equal(grads[2], grads[3])
 
     def test_validity_under_padding_is_that_without(self, rng):
         image, t = torch.rand(2, 1, 9, 8, generator=rng), general(2, (9, 8), rng)
@@ -301,9 +315,7 @@ class TestArguments:
         mean, std = torch.rand(3, generator=rng), 1 + torch.rand(3, generator=rng)
         arguments = [image, mask, matrix, mean, std]
         before = [(argument.detach().clone(), argument._version) for argument in arguments]
-        warped, _ = warp(
-            image, AffineTransform(matrix, (6, 5)), valid=mask, mode=mode, normalize=(mean, std), fill=1.0
-        )
+        warped, _ = warp(image, AffineTransform(matrix, (6, 5)), valid=mask, mode=mode, normalize=(mean, std), fill=1.0)
         inputs = [image] if mode == "nearest" else [image, matrix]
         upstream = torch.rand(warped.shape, generator=rng)
         kept = upstream.clone()
@@ -364,7 +376,7 @@ def gradient_case(batch, channels, size, seed=0):
     return image, mask, {name: value.requires_grad_() for name, value in parameters.items()}
 
 
-SHAPES = [(1, 1, (4, 5)), (2, 3, (5, 3)), (1, 2, (1, 1)), (2, 1, (1, 5)), (0, 2, (3, 4)), (1, 1, (5, 5))]
+SHAPES = [(1, 1, (4, 5)), (2, 3, (3, 2)), (1, 2, (1, 1)), (2, 1, (1, 4)), (0, 2, (3, 4))]
 
 
 class TestGradients:
@@ -376,7 +388,9 @@ class TestGradients:
         t = AffineTransform.from_params(**{k: v.detach() for k, v in parameters.items()}, size=size)
 
         def moved(image):
-            return warp(image, t, valid=mask, mode=mode, padding=padding, normalize=([0.5] * channels, [2.0] * channels)).image
+            return warp(
+                image, t, valid=mask, mode=mode, padding=padding, normalize=([0.5] * channels, [2.0] * channels)
+            ).image
 
         assert gradcheck(moved, image)
         assert gradgradcheck(moved, image)

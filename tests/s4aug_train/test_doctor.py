@@ -13,9 +13,7 @@ from s4aug_train.data.palette import DEEPGLOBE, ClassEntry, ClassTable
 from s4aug_train.doctor import Report, inspect, proposed_classes
 
 DATA = Path(os.environ.get("S4AUG_DATA", Path(__file__).parents[3] / "shared" / "data"))
-TABLE = ClassTable(
-    (ClassEntry("a", value=1), ClassEntry("b", value=2), ClassEntry("unknown", value=0, ignored=True))
-)
+TABLE = ClassTable((ClassEntry("a", value=1), ClassEntry("b", value=2), ClassEntry("unknown", value=0, ignored=True)))
 DUBAI = """name,r,g,b
 building,60,16,152
 land,132,41,246
@@ -116,9 +114,7 @@ def test_off_palette_values_are_counted_with_examples_and_not_fatal(folder):
 def test_without_a_class_table_the_values_are_counted_and_proposed(folder):
     report = examine(folder, None)
     pixels = mask_pixels(folder)
-    assert {seen.item: seen.pixels for seen in report.observed} == {
-        str(v): (pixels == v).sum() for v in range(3)
-    }
+    assert {seen.item: seen.pixels for seen in report.observed} == {str(v): (pixels == v).sum() for v in range(3)}
     assert "no class table" in fatal(report)
     proposal = proposed_classes(report)
     assert proposal is not None

@@ -1,0 +1,314 @@
+"""The commands as a user types them: what they print, what they leave behind, and how they fail."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+
+from s4aug_train.cli import main
+from s4aug_train.data.raster import write_image
+
+QUICK = ["--preset", "quick", "--weights", "none", "--crop", "64", "--labeled", "4", "--val", "2"]
+TINY = [*QUICK, "--set", "train.window=64", "--set", "train.stride=64", "--set", "train.log_every=1"]
+
+
+def call(*arguments, code=0):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output + result.stderr
+    assert "Traceback" not in result.output + result.stderr
+    return result
+
+
+def failure(*arguments, code=1):
+    """The error line of a command that must fail."""
+    result = call(*arguments, code=code)
+    lines = [line for line in result.stderr.splitlines() if line.lower().startswith("error")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+def fit_arguments(data, out, *more):
+    return ["fit", "--data", data, "--out", out, *TINY, *more]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, demo_folder, shared_cache):
+    """A finished run of 3 steps."""
+    out = tmp_path_factory.mktemp("runs") / "first"
+    result = call(*fit_arguments(demo_folder, out, "--steps", 3))
+    return out, result
+
+
+def test_fit_leaves_a_whole_run_folder_and_prints_a_table(run):
+    out, result = run
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    expected = {"config.yaml", "splits.json", "env.json", "metrics.jsonl", "log.txt"}
+    assert names == expected | {"checkpoints/last.pt", "checkpoints/best.pt"}
+    for name in ("urban_land", "agriculture_land", "rangeland", "forest_land", "water", "barren_land"):
+        assert name in result.stdout
+    assert str(out) in result.stdout
+
+
+def test_metrics_have_the_fields_that_are_promised(run):
+    lines = [json.loads(line) for line in (run[0] / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    evaluations = [line for line in lines if "miou" in line]
+    promised = "step loss loss_supervised loss_consistency lambda valid_fraction lr images_per_s data_wait"
+    assert [line["step"] for line in steps] == [1, 2, 3]
+    assert all(set(promised.split()) <= set(line) for line in steps)
+    assert all({"step", "miou", "iou"} == set(line) for line in evaluations)
+    assert all(0 < line["valid_fraction"] < 1 for line in steps)
+
+
+def test_the_resolved_config_and_split_are_written(run):
+    config = yaml.safe_load((run[0] / "config.yaml").read_text())
+    assert config["method"]["name"] == "s4net"
+    assert config["model"] == {"encoder": "resnet18", "weights": "none"}
+    assert config["train"]["steps"] == 3
+    split = json.loads((run[0] / "splits.json").read_text())
+    assert (len(split["labeled"]), len(split["val"])) == (4, 2)
+    assert len(split["unlabeled"]) == 12 - 6 + 3
+
+
+def test_a_run_without_a_terminal_logs_plain_lines(run):
+    log = (run[0] / "log.txt").read_text()
+    assert "step 3/3" in log
+    assert "consistency" in log
+    assert "\x1b[" not in log
+
+
+@pytest.mark.parametrize("what", ["", "checkpoints/last.pt", "checkpoints/best.pt"])
+def test_evaluate_takes_a_run_or_a_checkpoint(run, demo_folder, what):
+    result = json.loads(call("evaluate", run[0] / what, "--data", demo_folder, "--json").stdout)
+    assert set(result) == {"miou", "iou", "confusion", "classes", "tiles"}
+    assert result["tiles"] == 2
+    assert len(result["confusion"]) == len(result["classes"]) == 6
+
+
+def test_evaluate_of_the_last_checkpoint_is_the_last_line_of_metrics(run, demo_folder):
+    result = json.loads(call("evaluate", run[0], "--data", demo_folder, "--json").stdout)
+    last = json.loads((run[0] / "metrics.jsonl").read_text().splitlines()[-1])
+    assert result["iou"] == last["iou"]
+    assert result["miou"] == last["miou"]
+
+
+def test_evaluate_uses_the_validation_tiles_of_a_manifest(run, demo_folder, tmp_path):
+    manifest = tmp_path / "split.json"
+    call("split", "--data", demo_folder, "--labeled", 3, "--val", 1, "--out", manifest)
+    table = call("evaluate", run[0], "--data", demo_folder, "--split", manifest)
+    assert "1 tiles" in table.stdout
+
+
+def test_a_second_run_of_one_seed_has_the_same_weights(run, demo_folder, tmp_path):
+    call(*fit_arguments(demo_folder, tmp_path / "again", "--steps", 3))
+    first, second = (torch.load(p / "checkpoints/last.pt", weights_only=True) for p in (run[0], tmp_path / "again"))
+    for name, value in first["network"].items():
+        assert torch.equal(value, second["network"][name]), name
+
+
+@pytest.mark.parametrize("method", ["supervised", "sup+affine", "full"])
+def test_every_method_runs_to_the_end(demo_folder, tmp_path, method):
+    result = call(*fit_arguments(demo_folder, tmp_path / "run", "--steps", 2, "--method", method))
+    assert f"{method} after 2 steps" in result.stdout
+
+
+def start(arguments, log):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "s4aug_train", *map(str, arguments)]
+    with log.open("w") as file:
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+
+
+def wait_for_steps(out, steps, process):
+    """Until metrics.jsonl holds so many steps."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the run ended before it could be stopped"
+        metrics = out / "metrics.jsonl"
+        if metrics.exists() and metrics.read_text().count('"loss"') >= steps:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the run did not get so far")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, demo_folder, shared_cache):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    with start(fit_arguments(demo_folder, out, *LONG), out.parent / "log") as process:
+        assert process.wait(240) == 0, (out.parent / "log").read_text()
+    return torch.load(out / "checkpoints/last.pt", weights_only=True)
+
+
+LONG = ["--steps", 24, "--set", "train.checkpoint_every=5", "--set", "train.evaluate_every=24"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_killed_run_goes_on_to_the_same_weights(demo_folder, tmp_path, uninterrupted, number, code):
+    out, log = tmp_path / "run", tmp_path / "log"
+    arguments = fit_arguments(demo_folder, out, *LONG)
+    with start(arguments, log) as process:
+        wait_for_steps(out, 8, process)
+        process.send_signal(number)
+        assert process.wait(120) == code, log.read_text()
+    stopped = torch.load(out / "checkpoints/last.pt", weights_only=True)["step"]
+    assert 0 < stopped < 24
+    if number != signal.SIGKILL:
+        assert f"s4aug-train fit --out {out} --resume" in log.read_text()
+    with start(["fit", "--out", out, "--resume"], log) as process:
+        assert process.wait(240) == 0, log.read_text()
+    finished = torch.load(out / "checkpoints/last.pt", weights_only=True)
+    assert finished["step"] == 24
+    for name, value in uninterrupted["network"].items():
+        assert torch.equal(value, finished["network"][name]), name
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 25))
+
+
+def test_resume_auto_begins_where_there_is_nothing(demo_folder, tmp_path):
+    call(*fit_arguments(demo_folder, tmp_path / "run", "--steps", 1, "--resume", "auto"))
+    assert (tmp_path / "run" / "checkpoints" / "last.pt").exists()
+
+
+def test_resume_refuses_another_setting_by_name(run, demo_folder):
+    line = failure("fit", "--out", run[0], "--resume", "--set", "train.lr=0.5")
+    assert "train.lr (was 0.01, now 0.5)" in line
+
+
+class TestBadInput:
+    """One line with what, where and the cure; exit 1, or 2 for wrong usage."""
+
+    def test_missing_folder(self, tmp_path):
+        assert "/nowhere" in failure("fit", "--data", "/nowhere", "--out", tmp_path / "r", *TINY)
+
+    def test_empty_folder(self, tmp_path):
+        (tmp_path / "empty").mkdir()
+        assert str(tmp_path / "empty") in failure("fit", "--data", tmp_path / "empty", "--out", tmp_path / "r", *TINY)
+
+    def test_no_data_is_wrong_usage(self, tmp_path):
+        result = call("fit", "--out", tmp_path / "r", code=2)
+        assert "--data is missing" in result.stderr
+
+    def test_unknown_option_is_wrong_usage(self):
+        call("fit", "--nonsense", code=2)
+
+    def test_more_labels_than_tiles_is_told_before_decoding(self, demo_folder, tmp_path, monkeypatch):
+        monkeypatch.setenv("S4AUG_CACHE", str(tmp_path / "cache"))
+        line = failure(*fit_arguments(demo_folder, tmp_path / "r", "--labeled", 1000))
+        assert "1000 labelled tiles are wanted" in line
+        assert not (tmp_path / "cache").exists()
+
+    def test_size_mismatch_names_file_and_option(self, tmp_path):
+        data = make_pairs(tmp_path, count=8)
+        write_image(data / "masks" / "3.png", np.zeros((3, 63, 64), np.uint8))
+        line = failure(*fit_arguments(data, tmp_path / "r", "--classes", tmp_path / "classes.csv"))
+        assert "3.png" in line
+        assert "--mismatch crop" in line
+
+    @pytest.mark.parametrize("choice", ["crop", "skip"])
+    def test_size_mismatch_can_be_lived_with(self, tmp_path, choice):
+        data = make_pairs(tmp_path, count=8)
+        write_image(data / "masks" / "3.png", np.zeros((3, 63, 64), np.uint8))
+        more = ["--classes", tmp_path / "classes.csv", "--mismatch", choice, "--steps", 1]
+        call(*fit_arguments(data, tmp_path / "r", *more))
+        split = json.loads((tmp_path / "r" / "splits.json").read_text())
+        ids = {tile for part in ("labeled", "unlabeled", "val") for tile in split[part]}
+        assert ("3" in ids) == (choice == "crop")
+
+    def test_unknown_colours_ask_for_a_class_table(self, tmp_path):
+        data = make_pairs(tmp_path, count=6)
+        assert "--classes FILE" in failure(*fit_arguments(data, tmp_path / "r"))
+
+    def test_truncated_jpeg_is_named(self, demo_copy, tmp_path):
+        victim = next((demo_copy / "train").glob("*_sat.jpg"))
+        victim.write_bytes(victim.read_bytes()[:600])
+        assert victim.name in failure(*fit_arguments(demo_copy, tmp_path / "r"))
+
+    def test_existing_out_is_not_touched(self, run, demo_folder):
+        before = (run[0] / "checkpoints/last.pt").stat().st_mtime_ns
+        assert "--overwrite" in failure(*fit_arguments(demo_folder, run[0], "--steps", 1))
+        assert (run[0] / "checkpoints/last.pt").stat().st_mtime_ns == before
+
+    def test_checkpoint_of_other_classes(self, run, tmp_path):
+        data = make_pairs(tmp_path, count=6)
+        line = failure("evaluate", run[0], "--data", data, "--classes", tmp_path / "classes.csv")
+        assert "6 classes" in line
+        assert "has 2" in line
+
+    def test_unknown_setting_names_the_nearest(self, demo_folder, tmp_path):
+        line = failure(*fit_arguments(demo_folder, tmp_path / "r", "--set", "train.stepz=1"))
+        assert "did you mean train.steps?" in line
+
+    def test_imagenet_without_internet(self, demo_folder, tmp_path, monkeypatch):
+        from urllib.error import URLError
+
+        from torchvision.models import _api
+
+        def offline(*args, **kwargs):
+            raise URLError("offline")
+
+        monkeypatch.setattr(_api, "load_state_dict_from_url", offline)
+        line = failure(*fit_arguments(demo_folder, tmp_path / "r", "--weights", "imagenet"))
+        assert "--weights none" in line
+
+    def test_missing_gpu(self, demo_folder, tmp_path):
+        if torch.cuda.is_available():
+            pytest.skip("there is a GPU")
+        assert "--device cpu" in failure(*fit_arguments(demo_folder, tmp_path / "r", "--device", "cuda"))
+
+    def test_an_all_ignored_set_trains_to_zero_loss(self, tmp_path):
+        data = make_pairs(tmp_path, count=6, color=(0, 0, 0))
+        more = ["--classes", tmp_path / "classes.csv", "--steps", 1, "--method", "supervised"]
+        result = call(*fit_arguments(data, tmp_path / "r", *more))
+        assert "absent from the truth" in result.stdout
+        lines = [json.loads(line) for line in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
+        assert lines[0]["loss"] == 0
+
+    def test_read_only_out(self, demo_folder):
+        assert "cannot write" in failure(*fit_arguments(demo_folder, "/proc/s4aug"))
+
+
+@pytest.fixture
+def demo_copy(demo_folder, tmp_path):
+    import shutil
+
+    return shutil.copytree(demo_folder, tmp_path / "copy")
+
+
+def make_pairs(tmp_path, count, color=(255, 0, 0)):
+    """A folder images/ + masks/ of 64 px, and a class table of two classes beside it."""
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        write_image(tmp_path / "data" / "images" / f"{i}.png", rng.integers(0, 256, (3, 64, 64)).astype(np.uint8))
+        mask = np.broadcast_to(np.array(color, np.uint8)[:, None, None], (3, 64, 64)).copy()
+        mask[:, :, 32:] = mask[:, :, 32:] if color == (0, 0, 0) else 255
+        write_image(tmp_path / "data" / "masks" / f"{i}.png", mask)
+    (tmp_path / "classes.csv").write_text("name,r,g,b\nred,255,0,0\nwhite,255,255,255\nunknown,0,0,0\n")
+    return tmp_path / "data"
+
+
+def test_help_shows_every_command_and_preset():
+    text = call("--help").stdout
+    for command in ("fit", "evaluate", "doctor", "split", "demo-data"):
+        assert command in text
+    assert "paper" in call("fit", "--help").stdout
+
+
+def test_the_parent_of_the_cache_may_hold_spaces_and_umlauts(demo_copy, tmp_path, monkeypatch):
+    monkeypatch.setenv("S4AUG_CACHE", str(tmp_path / "zwischen speicher ä"))
+    moved = demo_copy.rename(tmp_path / "kacheln ü 1")
+    call(*fit_arguments(moved, tmp_path / "lauf ß", "--steps", 1))
+
+
+def test_a_full_size_deepglobe_pair_trains_and_evaluates(real_data, tmp_path):
+    more = ["--steps", 1, "--labeled", 1, "--val", 1, "--batch-labeled", 1, "--batch-unlabeled", 1]
+    call(*fit_arguments(real_data / "deepglobe2448", tmp_path / "r", *more, "--set", "train.window=1224", "--set", "train.stride=1224"))
+    last = json.loads((tmp_path / "r" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert sum(value is not None for value in last["iou"].values()) > 0

@@ -1,0 +1,102 @@
+import pickle
+
+import pytest
+import torch
+
+from s4aug_train.config import Config
+from s4aug_train.data.normalization import Normalization
+from s4aug_train.data.palette import DEEPGLOBE
+from s4aug_train.data.split import Split
+from s4aug_train.engine import Checkpoint, TrainingState
+from s4aug_train.errors import CheckpointError, S4AugTrainError
+from s4aug_train.model import UNet
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    config = Config().updated({"model.encoder": "resnet18", "data.labeled": 3})
+    network = UNet(6, encoder="resnet18")
+    state = TrainingState(network, config.train, torch.device("cpu"))
+    network(torch.rand(2, 3, 32, 32)).sum().backward()
+    state.optimizer.step()
+    return Checkpoint(
+        step=5,
+        config=config,
+        classes=DEEPGLOBE,
+        bands=3,
+        normalization=Normalization((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "measured"),
+        split=Split(("a",), ("b",), ("c",), "by hand"),
+        best=0.25,
+        network=network.state_dict(),
+        training=state.state_dict(),
+    )
+
+
+@pytest.fixture
+def written(checkpoint, tmp_path):
+    path = tmp_path / "last.pt"
+    checkpoint.write(path)
+    return path
+
+
+def test_what_is_written_is_read_back(checkpoint, written):
+    read = Checkpoint.read(written)
+    for name in ("step", "config", "classes", "bands", "normalization", "split", "best"):
+        assert getattr(read, name) == getattr(checkpoint, name), name
+    for name, value in checkpoint.network.items():
+        assert torch.equal(read.network[name], value)
+    momentum = read.training["optimizer"]["state"][0]["momentum_buffer"]
+    assert torch.equal(momentum, checkpoint.training["optimizer"]["state"][0]["momentum_buffer"])
+    assert torch.equal(read.build_network().classifier.weight, checkpoint.network["classifier.weight"])
+
+
+def test_a_checkpoint_needs_no_code_to_load(written):
+    assert torch.load(written, weights_only=True)["step"] == 5
+
+
+@pytest.mark.parametrize("keep", [0, 1, 1000, -1])
+def test_a_truncated_checkpoint_is_told_in_one_line(written, keep):
+    written.write_bytes(written.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"last\.pt") as error:
+        Checkpoint.read(written)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [{"step": 1}, [1, 2], {"version": 99, "step": 1}, torch.zeros(3)])
+def test_a_foreign_file_is_told_in_one_line(tmp_path, content):
+    torch.save(content, tmp_path / "foreign.pt")
+    with pytest.raises(CheckpointError) as error:
+        Checkpoint.read(tmp_path / "foreign.pt")
+    assert "\n" not in str(error.value)
+
+
+def test_a_pickle_is_never_run(tmp_path):
+    import os
+
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    (tmp_path / "bomb.pt").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(CheckpointError):
+        Checkpoint.read(tmp_path / "bomb.pt")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_failed_write_leaves_the_old_checkpoint_and_no_remains(checkpoint, written, monkeypatch):
+    before = written.read_bytes()
+
+    def full(content, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(S4AugTrainError, match="No space left on device.*free some space"):
+        checkpoint.write(written)
+    assert written.read_bytes() == before
+    assert [path.name for path in written.parent.iterdir()] == ["last.pt"]
+
+
+def test_missing_is_told_with_what_to_give(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        Checkpoint.read(tmp_path / "none.pt")

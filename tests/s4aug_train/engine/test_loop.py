@@ -1,0 +1,142 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from s4aug_train.config import Config
+from s4aug_train.data.normalization import Normalization
+from s4aug_train.data.pool import Pool
+from s4aug_train.engine import Loader, TrainingState, train
+from s4aug_train.errors import TrainingError
+from s4aug_train.methods import make_method
+from s4aug_train.records import EvaluationRecord, StepRecord
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def set_up(make_tile):
+    """A function that makes state, method and loader of a small run."""
+
+    def make(**settings):
+        config = Config().updated(
+            {"train.steps": 12, "train.crop": 32, "train.log_every": 3, "train.workers": 0, **settings}
+        )
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3, padding=1))
+        normalization = Normalization((127.0,) * 3, (60.0,) * 3, "measured")
+        tiles = [make_tile((48, 48), name=str(i), seed=i) for i in range(5)]
+        loader = Loader(
+            Pool(tiles, 32, labelled=True),
+            Pool(tiles, 32, labelled=False),
+            config.train.batch_labeled,
+            config.train.batch_unlabeled,
+            config.train.seed,
+            config.train.workers,
+            CPU,
+        )
+        return TrainingState(network, config.train, CPU), make_method(config, normalization), loader
+
+    return make
+
+
+def fake_evaluation(step, miou=0.5):
+    return EvaluationRecord(step, miou, {"a": miou}, [[1]], ["a"], 1)
+
+
+def run(parts, **options):
+    state, method, loader = parts
+    saved = []
+    options = {"evaluate": fake_evaluation, "save": lambda best: saved.append((state.step, best)), **options}
+    return list(train(state, method, loader, **options)), saved
+
+
+def weights(parts):
+    return parts[0].network.state_dict()["0.weight"].clone()
+
+
+def test_records_come_at_their_intervals_and_at_the_end(set_up):
+    parts = set_up(**{"train.steps": 10, "train.evaluate_every": 4, "train.checkpoint_every": 100})
+    records, saved = run(parts)
+    assert [r.step for r in records if isinstance(r, StepRecord)] == [3, 6, 9, 10]
+    assert [r.step for r in records if isinstance(r, EvaluationRecord)] == [4, 8, 10]
+    # The first evaluation is the best so far, equal ones later are not better.
+    assert saved == [(4, True), (10, False)]
+
+
+def test_the_learning_rate_is_a_cosine_to_zero(set_up):
+    parts = set_up(**{"train.log_every": 1})
+    records, _ = run(parts)
+    rates = [r.lr for r in records if isinstance(r, StepRecord)]
+    assert rates == pytest.approx([0.01 * (1 + math.cos(math.pi * t / 12)) / 2 for t in range(12)])
+
+
+def test_one_step_is_plain_sgd_with_momentum_and_decay(set_up):
+    parts = set_up(**{"method.name": "supervised"})
+    state, method, loader = parts
+    before, buffer = weights(parts), None
+    for step in range(3):
+        batch = loader.batch(step)
+        copy = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3, padding=1))
+        copy.load_state_dict(state.network.state_dict())
+        method.losses(copy, batch).total.backward()
+        gradient = copy[0].weight.grad + 1e-4 * before
+        buffer = gradient if buffer is None else 0.9 * buffer + gradient
+        rate = 0.01 * (1 + math.cos(math.pi * step / 12)) / 2
+        state.train_on(method, batch)
+        torch.testing.assert_close(weights(parts), before - rate * buffer, rtol=1e-5, atol=1e-7)
+        before = weights(parts)
+
+
+def test_threads_that_read_ahead_change_nothing(set_up):
+    alone, threaded = set_up(), set_up(**{"train.workers": 3})
+    run(alone)
+    run(threaded)
+    assert torch.equal(weights(alone), weights(threaded))
+
+
+@pytest.mark.parametrize("name", ["supervised", "sup+affine", "full", "s4net"])
+@pytest.mark.parametrize("stop", [1, 5, 11])
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(set_up, name, stop):
+    whole = set_up(**{"method.name": name})
+    run(whole)
+    first = set_up(**{"method.name": name})
+    run(first, should_stop=lambda: first[0].step >= stop)
+    assert first[0].step == stop
+    second = set_up(**{"method.name": name})
+    second[0].load(stop, None, first[0].network.state_dict(), first[0].state_dict())
+    run(second)
+    assert torch.equal(weights(whole), weights(second))
+
+
+def test_a_stop_saves_at_once(set_up):
+    parts = set_up(**{"train.checkpoint_every": 100})
+    _, saved = run(parts, should_stop=lambda: parts[0].step >= 2)
+    assert saved == [(2, False)]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(set_up):
+    parts = set_up(**{"train.lr": 1e30, "train.checkpoint_every": 1, "method.name": "supervised"})
+    saved_weights = []
+    with pytest.raises(TrainingError, match=r"not finite at step.*train\.lr"):
+        run(parts, save=lambda best: saved_weights.append(weights(parts)))
+    assert len(saved_weights) < 12
+
+
+def test_logged_losses_are_means_over_the_interval(set_up):
+    each, _ = run(set_up(**{"train.log_every": 1}))
+    thirds, _ = run(set_up(**{"train.log_every": 3}))
+    singles = [r.loss for r in each if isinstance(r, StepRecord)]
+    means = [r.loss for r in thirds if isinstance(r, StepRecord)]
+    assert means == pytest.approx([np.mean(singles[i : i + 3]) for i in range(0, 12, 3)], rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_trains_on_the_cpu(set_up, precision):
+    parts = set_up(**{"train.precision": precision})
+    before = weights(parts)
+    records, _ = run(parts)
+    assert weights(parts).dtype == torch.float32
+    assert not torch.equal(weights(parts), before)
+    assert all(math.isfinite(r.loss) for r in records if isinstance(r, StepRecord))

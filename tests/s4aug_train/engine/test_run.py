@@ -1,0 +1,63 @@
+import pytest
+
+from s4aug_train.engine import RunFolder, claim, find_checkpoint, fresh_run
+from s4aug_train.errors import CheckpointError, ConfigError
+
+
+def make_run(path):
+    run = RunFolder(path)
+    run.last.parent.mkdir(parents=True)
+    for file in (run.config, run.last, run.metrics):
+        file.write_text("x")
+    return run
+
+
+def test_fresh_runs_are_numbered_past_the_highest(tmp_path):
+    assert fresh_run(tmp_path / "runs", "s4net").path.name == "001-s4net"
+    (tmp_path / "007-full").mkdir()
+    (tmp_path / "other").mkdir()
+    assert fresh_run(tmp_path, "sup+affine").path.name == "008-sup-affine"
+
+
+def test_a_folder_that_holds_something_needs_resume_or_overwrite(tmp_path):
+    run = make_run(tmp_path / "run")
+    with pytest.raises(ConfigError, match="--resume.*--overwrite"):
+        claim(run, resume=False, overwrite=False)
+    claim(run, resume=True, overwrite=False)
+    assert run.last.exists()
+    claim(run, resume=False, overwrite=True)
+    assert not run.last.exists()
+
+
+def test_a_new_or_empty_folder_is_taken(tmp_path):
+    claim(RunFolder(tmp_path / "new"), resume=False, overwrite=False)
+    claim(RunFolder(tmp_path), resume=False, overwrite=False)
+
+
+def test_overwrite_never_touches_what_is_no_run(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match="no run"):
+        claim(RunFolder(tmp_path), resume=False, overwrite=True)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_overwrite_keeps_files_that_are_not_the_runs(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run.path / "notes.md").write_text("mine")
+    claim(run, resume=False, overwrite=True)
+    assert (run.path / "notes.md").read_text() == "mine"
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(ConfigError, match="is a file"):
+        claim(RunFolder(tmp_path / "run"), resume=False, overwrite=True)
+
+
+def test_a_run_or_a_file_names_a_checkpoint(tmp_path):
+    run = make_run(tmp_path / "run")
+    assert find_checkpoint(run.path) == run.last
+    assert find_checkpoint(run.last) == run.last
+    for path in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(CheckpointError):
+            find_checkpoint(path)

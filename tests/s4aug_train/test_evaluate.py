@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+import torch
+
+from s4aug_train.data.normalization import Normalization
+from s4aug_train.evaluate import evaluate
+from s4aug_train.inference import Windows
+
+IDENTITY = Normalization((0.0,) * 3, (1.0,) * 3, "measured")
+NAMES = ["a", "b", "c", "d", "e", "f"]
+
+
+class FirstBand(torch.nn.Module):
+    """Predicts class `first band modulo 6`."""
+
+    def __init__(self):
+        super().__init__()
+        self.dropout = torch.nn.Dropout(0.5)
+
+    def forward(self, images):
+        return torch.nn.functional.one_hot(images[:, 0].long() % 6, 6).permute(0, 3, 1, 2).float() * 50
+
+
+def run(tiles):
+    return evaluate(FirstBand(), tiles, NAMES, IDENTITY, Windows(32, 20), step=7, device=torch.device("cpu"))
+
+
+def test_iou_is_that_of_a_brute_force_count_over_the_dataset(make_tile):
+    tiles = [make_tile((40, 50), seed=i) for i in range(3)]
+    for tile in tiles:
+        tile.labels[:5] = 255
+        tile.labels[tile.labels == 4] = 255
+    truth = np.concatenate([tile.labels.ravel() for tile in tiles])
+    guess = np.concatenate([(tile.image[0] % 6).ravel() for tile in tiles])
+    known = truth != 255
+    expected = {
+        name: ((truth == k) & (guess == k) & known).sum() / (((truth == k) | (guess == k)) & known).sum()
+        for k, name in enumerate(NAMES)
+        if (truth == k).any()
+    }
+    record = run(tiles)
+    assert record.iou["e"] is None
+    assert {k: v for k, v in record.iou.items() if v is not None} == pytest.approx(expected)
+    assert record.miou == pytest.approx(np.mean(list(expected.values())))
+    assert np.sum(record.confusion) == known.sum()
+    assert (record.step, record.tiles, record.classes) == (7, 3, NAMES)
+
+
+def test_a_perfect_network_has_miou_one_and_an_empty_truth_none(make_tile):
+    tile = make_tile((20, 20))
+    tile.labels[:] = tile.image[0] % 6
+    assert run([tile]).miou == 1
+    tile.labels[:] = 255
+    assert run([tile]).miou is None
+
+
+def test_the_networks_mode_is_put_back(make_tile):
+    network = FirstBand().train()
+    evaluate(network, [make_tile((20, 20))], NAMES, IDENTITY, Windows(), device=torch.device("cpu"))
+    assert network.training
+
+
+def test_progress_counts_tiles(make_tile):
+    seen = []
+    tiles = [make_tile((20, 20), seed=i) for i in range(3)]
+    evaluate(
+        FirstBand(),
+        tiles,
+        NAMES,
+        IDENTITY,
+        Windows(),
+        device=torch.device("cpu"),
+        on_progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(1, 3), (2, 3), (3, 3)]

@@ -1,0 +1,37 @@
+"""Every Python block in README and docs runs; every local link leads somewhere; the README's commands are CI's."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_run(page):
+    space = {}
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), space)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_local_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_readmes_commands_are_those_of_ci():
+    script = (ROOT / ".ci" / "run").read_text()
+    first, second = (block.strip() for block in blocks(ROOT / "README.md", "sh")[:2])
+    install, demo = first.split(" && ")
+    assert install in script
+    assert demo in script
+    assert second == "pytest"
+    assert re.search(r"^pytest$", script, re.MULTILINE)
