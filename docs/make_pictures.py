@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from s4aug import RandomAffine
 from s4aug_train.data.raster import write_image
 from s4aug_train.data.synthetic import mask_colours

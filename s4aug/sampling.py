@@ -1,6 +1,7 @@
 """Random affine transforms: the ranges and the draw."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,10 @@ NUMBERS_PER_SAMPLE = 9
 @dataclass(frozen=True)
 class AffineRanges:
     """What a random affine transform is drawn from, all uniform, in Kornia's names and ranges.
+
+    Convention:
+        Rotation is counter-clockwise as displayed, as in `kornia.geometry.get_rotation_matrix2d`;
+        `kornia.augmentation.RandomAffine` turns the other way, which a symmetric range does not show.
 
     Args:
         degrees: Rotation in [-degrees, degrees], or in (low, high), degrees.
@@ -45,11 +50,9 @@ class AffineRanges:
     def bounds(self) -> list[Range]:
         """(low, high) of angle, shift x, shift y, scale x, scale y, shear x, shear y."""
         angle = _symmetric(self.degrees, "degrees")
-        shift = tuple(self.translate or (0.0, 0.0))
-        scale = tuple(self.scale or (1.0, 1.0))
-        shear = self.shear if isinstance(self.shear, tuple) and len(self.shear) == 4 else None
-        shear_x = shear[:2] if shear else _symmetric(self.shear or 0.0, "shear")  # type: ignore[arg-type]
-        shear_y = shear[2:] if shear else (0.0, 0.0)
+        shift = _pair_or_more(self.translate, (0.0, 0.0), "translate")
+        scale = _pair_or_more(self.scale, (1.0, 1.0), "scale")
+        shear_x, shear_y = _each_axis(self.shear or 0.0)
         if len(shift) != 2:
             raise ArgumentError(f"translate must be (of the width, of the height), got {self.translate}")
         if len(scale) not in (2, 4):
@@ -132,11 +135,23 @@ def _draw(batch: int, device: torch.device, generator: torch.Generator | None, s
     return uniform(seed.to(device), NUMBERS_PER_SAMPLE)
 
 
-def _symmetric(value: float | Range, name: str) -> Range:
+def _pair_or_more(value: Sequence[float] | None, default: Range, name: str) -> tuple[float, ...]:
+    if isinstance(value, int | float):
+        raise ArgumentError(f"{name} must be a tuple, got the number {value}")
+    return default if value is None else tuple(value)
+
+
+def _each_axis(shear: float | Sequence[float]) -> tuple[Range, Range]:
+    if isinstance(shear, int | float) or len(shear) != 4:
+        return _symmetric(shear, "shear"), (0.0, 0.0)
+    return (shear[0], shear[1]), (shear[2], shear[3])
+
+
+def _symmetric(value: float | Sequence[float], name: str) -> Range:
     if isinstance(value, (int, float)):
         if value < 0:
             raise ArgumentError(f"{name} must not be negative when it is one number, got {value}")
         return -value, value
     if len(value) != 2:
         raise ArgumentError(f"{name} must be a number or (low, high), got {value}")
-    return value
+    return value[0], value[1]

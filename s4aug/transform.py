@@ -424,7 +424,8 @@ def _split(fixed: Tensor, real: Tensor | None, dtype: torch.dtype) -> Axis:  # [
     low = fixed & (ONE - 1)
     fraction, remainder = low.to(dtype) / ONE, (ONE - low).to(dtype) / ONE
     if real is not None:
-        slope = _slope(real, low == 0).to(dtype)
+        # Value 0, slope 1: the gradient's way to the matrix past the whole numbers.
+        slope = (real - real.detach()).to(dtype)
         fraction, remainder = fraction + slope, remainder - slope
     return Axis(fixed >> FRACTION_BITS, fraction, remainder, (fixed + HALF) >> FRACTION_BITS)
 
@@ -434,17 +435,9 @@ def _snapped(real: Tensor | None) -> Axis:  # [B, h, w] float64
     lattice = real.detach().round()
     value = torch.where((real.detach() - lattice).abs() < LATTICE_TOLERANCE_PX, lattice, real.detach())
     whole = value.floor()
-    fraction = (value - whole) + _slope(real, value == whole)
+    fraction = (value - whole) + (real - real.detach())
     nearest = (value + 0.5 + LATTICE_TOLERANCE_PX).floor().long()
     return Axis(whole.long(), fraction, 1 - fraction, nearest)
-
-
-def _slope(real: Tensor, on_lattice: Tensor) -> Tensor:
-    """Value 0, slope 1: the gradient's way to the matrix past the whole numbers.
-
-    On the lattice the slope is 0, for the neighbour that would tell it is not read.
-    """
-    return torch.where(on_lattice, 0, real - real.detach())
 
 
 def _cos_sin(angle: Tensor) -> tuple[Tensor, Tensor]:  # degrees, float64

@@ -62,6 +62,7 @@ class View:
         mode: str | None = None,
         stride: float | None = None,
         offset: float | tuple[float, float] | None = None,
+        fill: float = 0.0,
     ) -> Warped:
         """Bring a prediction for this view back into the frame of the images it was made of.
 
@@ -74,6 +75,7 @@ class View:
             mode: As in `warp`; bilinear by default. Labels: "nearest".
             stride: Pixels per cell; read off the sizes by default.
             offset: Pixel at which cell 0 stands.
+            fill: Value where nothing real is shown; 255 for labels.
 
         Returns:
             `Warped(prediction, valid)`; `valid` is that of the round trip: inside both ways, and real.
@@ -86,7 +88,7 @@ class View:
         source_cells = map_size(self.transform.size, stride)
         moved = self.transform.at(source_cells, cells, stride=stride, offset=offset)
         valid = self.valid if stride == 1 and not offset else _pool_valid(self.valid, cells, stride, offset)
-        return warp(prediction, moved.inverse(), valid=valid, mode=mode or "bilinear")
+        return warp(prediction, moved.inverse(), valid=valid, mode=mode or "bilinear", fill=fill)
 
 
 class RandomAffine(nn.Module):

@@ -87,7 +87,9 @@ def fit(
         state,
         method,
         loader,
-        evaluate=lambda step: _evaluate(network, dataset, dataset.val, config.train, device, step, on_progress),
+        evaluate=lambda step: _evaluate(
+            network, dataset, dataset.val, config.train, device, step, on_progress, should_stop
+        ),
         save=save,
         should_stop=should_stop,
         on_step=lambda step: on_step(step, config.train.steps),
@@ -128,7 +130,9 @@ def evaluate_checkpoint(
             f"{checkpoint.bands}; evaluate on data of the same bands"
         )
     network = checkpoint.build_network().to(device)
-    return _evaluate(network, checkpoint, tiles, config.train, device, checkpoint.step, on_progress)
+    record = _evaluate(network, checkpoint, tiles, config.train, device, checkpoint.step, on_progress)
+    assert record is not None
+    return record
 
 
 def choose_device(name: str) -> torch.device:
@@ -204,7 +208,8 @@ def _evaluate(
     device: torch.device,
     step: int,
     on_progress: Progress | None,
-) -> EvaluationRecord:
+    should_stop: Callable[[], bool] = lambda: False,
+) -> EvaluationRecord | None:
     return evaluate(
         network,
         tiles,
@@ -214,6 +219,7 @@ def _evaluate(
         step=step,
         device=device,
         autocast=PRECISIONS[config.precision],
+        should_stop=should_stop,
         on_progress=_named(on_progress, "evaluating"),
     )
 

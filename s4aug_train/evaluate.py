@@ -22,8 +22,9 @@ def evaluate(
     step: int = 0,
     device: torch.device,
     autocast: torch.dtype | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[int, int], None] | None = None,
-) -> EvaluationRecord:
+) -> EvaluationRecord | None:
     """Predict every tile and count pixels by true and predicted class; unknown (255) is ignored.
 
     Args:
@@ -35,10 +36,11 @@ def evaluate(
         step: Steps the network was trained for.
         device: Where the network is.
         autocast: Lower precision of the forward.
+        should_stop: Asked after each tile; when true the evaluation is given up.
         on_progress: Called with (done, all).
 
     Returns:
-        IoU by class and their mean, over the classes that the truth holds.
+        IoU by class and their mean, over the classes that the truth holds; None if it was given up.
     """
     was_training = network.training
     network.eval()
@@ -50,6 +52,10 @@ def evaluate(
             confusion = confusion.added(truth, torch.from_numpy(predicted))
         if on_progress:
             on_progress(done, len(tiles))
+        if should_stop():
+            break
     network.train(was_training)
+    if should_stop():
+        return None
     iou = dict(zip(classes, confusion.iou(), strict=True))
     return EvaluationRecord(step, confusion.miou(), iou, confusion.counts.tolist(), list(classes), len(tiles))

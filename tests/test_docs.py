@@ -35,3 +35,16 @@ def test_the_readmes_commands_are_those_of_ci():
     assert demo in script
     assert second == "pytest"
     assert re.search(r"^pytest$", script, re.MULTILINE)
+
+
+def test_every_setting_is_documented_with_its_default():
+    from s4aug_train.config import Config, known_keys
+
+    text = (ROOT / "docs" / "settings.md").read_text()
+    groups = Config().to_dict()
+    for key in known_keys():
+        assert f"`{key}`" in text, key
+        group, name = key.split(".")
+        value, row = groups[group][name], next(line for line in text.splitlines() if f"`{key}`" in line)
+        if isinstance(value, int | float) and not isinstance(value, bool) and name != "weight_decay":
+            assert f"{value:,}" in row or f"{value:g}" in row, row

@@ -26,7 +26,7 @@ FLOORS = {
         {"records"},
         {"data.", "model."},
         {"methods.", "metrics"},
-        {"engine.", "inference"},
+        {"engine.", "inference", "diagnosis"},
         {"evaluate", "doctor"},
         {"api"},
         {"cli."},

@@ -47,7 +47,7 @@ def warp_reference(
         readable = readable & _all_real(taps, valid)
     kept = image.dtype == dtype and mode == "nearest" and normalize is None
     source = _reinterpreted(image, CARRIERS.get(image.dtype, image.dtype)) if kept else image.to(compute)
-    total = _weighted_sum(source, taps, readable)
+    total = _weighted_sum(source, taps, readable, valid)
     if normalize is not None:
         total = (total - normalize[0][:, None, None]) / normalize[1][:, None, None]
     real = (inside & readable)[:, None]
@@ -104,25 +104,36 @@ def _crossed(tap_x: Tap, width: int, tap_y: Tap, height: int, padding: str) -> T
 
 def _all_real(taps: list[Tap], valid: Tensor) -> Tensor:  # [B, h, w] bool
     """Where no used tap reads a pixel that `valid` masks."""
-    flat = valid.flatten(1)  # [B, H * W]
-    real = [flat.gather(1, tap.place.flatten(1)).view(tap.place.shape) for tap in taps]
+    real = [_gathered(valid, tap.place)[:, 0] for tap in taps]
     return torch.stack([r if t.used is None else r | ~t.used for r, t in zip(real, taps, strict=True)]).all(0)
 
 
-def _weighted_sum(source: Tensor, taps: list[Tap], readable: Tensor) -> Tensor:  # [B, C, h, w]
-    channels = source.shape[1]
-    flat = source.flatten(2)  # [B, C, H * W]
-    total = None
-    for place, weight, used in taps:
-        value = flat.gather(2, place.flatten(1)[:, None].expand(-1, channels, -1)).unflatten(2, place.shape[1:])
-        read = (readable if used is None else readable & used)[:, None]
-        if weight is not None:
-            # Unread values become 0 before they meet a weight: 0 * inf would be NaN, in gradients too.
-            value = torch.where(read, value, 0) * weight[:, None]
+def _weighted_sum(source: Tensor, taps: list[Tap], readable: Tensor, valid: Tensor | None) -> Tensor:
+    """The taps' values by their weights, [B, C, h, w]; the first tap is always read."""
+    total = base = _gathered(source, taps[0].place)
+    if taps[0].weight is not None:
+        base = torch.where(readable[:, None], base, 0)
+        total = base * taps[0].weight[:, None]
+    for place, weight, used in taps[1:]:
+        assert weight is not None
+        assert used is not None
+        read = (readable & used)[:, None]
+        value = _gathered(source, place)
+        if weight.requires_grad:
+            # On the lattice a neighbour has weight 0 but tells the slope; the output keeps its value.
+            known = readable[:, None] & value.isfinite()
+            known = known if valid is None else known & _gathered(valid, place)
+            hint = torch.where(known, value, torch.where(base.isfinite(), base, 0)).detach()
+            total = total + torch.where(read, 0, hint) * weight[:, None]
+        # Unread values become 0 before they meet a weight: 0 * inf would be NaN, in gradients too.
         # Adding even a zero would turn -0.0 into 0.0, so an unread tap leaves the sum alone.
-        total = value if total is None else torch.where(read, total + value, total)
-    assert total is not None
+        total = torch.where(read, total + torch.where(read, value, 0) * weight[:, None], total)
     return total
+
+
+def _gathered(source: Tensor, place: Tensor) -> Tensor:  # [B, C, H, W], [B, h, w] -> [B, C, h, w]
+    index = place.flatten(1)[:, None].expand(-1, source.shape[1], -1)
+    return source.flatten(2).gather(2, index).unflatten(2, place.shape[1:])
 
 
 def _padded(index: Tensor, length: int, padding: str) -> Tensor:

@@ -3,50 +3,43 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from ..data.layouts import Listing, choose_classes, find_tiles
+from ..config import Config
+from ..data.dataset import list_tiles
+from ..data.layouts import choose_classes
 from ..data.palette import ClassTable
 from ..doctor import Report, inspect, proposed_classes
 from ..errors import DataError
+from .options import data_options, require_data, settings_of
+from .reporter import Reporter
 
 ROWS = 20  # shown of a table of colours, files or sizes
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of the data set.")
-@click.option("--classes", "classes_file", type=click.Path(path_type=Path), help="Class table (CSV).")
-@click.option("--image-pattern", help="Where images are, such as 'scenes/{id}_rgb.tif'.")
-@click.option("--mask-pattern", help="Where masks are, such as 'truth/{id}.png'.")
-@click.option(
-    "--mismatch",
-    type=click.Choice(["error", "crop", "skip"]),
-    default="error",
-    show_default=True,
-    help="What training does where image and mask differ in size.",
-)
+@data_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--write-classes", type=click.Path(path_type=Path), help="Write the class table, or a proposal.")
 @click.pass_context
-def doctor(
-    context: click.Context,
-    data: Path,
-    classes_file: Path | None,
-    image_pattern: str | None,
-    mask_pattern: str | None,
-    mismatch: str,
-    as_json: bool,
-    write_classes: Path | None,
-) -> None:
+def doctor(context: click.Context, /, as_json: bool, write_classes: Path | None, **options: Any) -> None:
     """Check a data set: files, sizes, classes, and whether training would fail (exit 1)."""
-    listing = find_tiles(data, image_pattern=image_pattern, mask_pattern=mask_pattern)
-    classes = choose_classes(listing, classes_file)
-    report = _inspect(listing, classes, mismatch)
+    config = Config().updated(settings_of(options)).data
+    require_data(config)
+    with Reporter() as reporter:
+        listing = list_tiles(config, reporter.progress)
+        classes = choose_classes(listing, Path(config.classes) if config.classes else None)
+        report = inspect(
+            listing,
+            classes,
+            mismatch=config.mismatch,
+            on_progress=lambda done, total: reporter.progress("checking tiles", done, total),
+        )
     if write_classes is not None:
         _write_classes(write_classes, classes or proposed_classes(report))
     if as_json:
@@ -54,18 +47,6 @@ def doctor(
     else:
         print_report(report, Console())
     context.exit(0 if report.ok else 1)
-
-
-def _inspect(listing: Listing, classes: ClassTable | None, mismatch: str) -> Report:
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("Decoding", total=len(listing.tiles))
-        return inspect(
-            listing,
-            classes,
-            mismatch=mismatch,
-            on_progress=lambda done, _: progress.update(task, completed=done),
-        )
 
 
 def _write_classes(path: Path, classes: ClassTable | None) -> None:

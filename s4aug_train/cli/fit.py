@@ -15,7 +15,7 @@ from ..config import CHOICES, PRESETS, Config, preset, read_settings
 from ..engine import RunFolder, claim, fresh_run
 from ..errors import CheckpointError, ConfigError
 from ..records import EvaluationRecord
-from .options import data_options, device_options, set_option, settings_of, split_options
+from .options import data_options, device_options, require_data, set_option, settings_of, split_options
 from .reporter import Reporter, evaluation_table
 
 # What `--data demo` means unless it is said otherwise.
@@ -67,10 +67,12 @@ def fit(
     claim(run, resume=resume is not None, overwrite=overwrite)
     with Reporter(run.log) as reporter, _signals() as signals:
         last = _train(config, run, checkpoint, signals, reporter)
-    if signals:
-        reporter.line(f"stopped; go on with: s4aug-train fit --out {run.path} --resume")
-        raise SystemExit(128 + signals[0])
-    if last is not None:
+        if signals:
+            reporter.line(f"stopped; go on with: s4aug-train fit --out {run.path} --resume")
+            raise SystemExit(128 + signals[0])
+    if last is None:
+        click.echo(f"the run was finished before; see it with: s4aug-train evaluate {run.path}")
+    else:
         Console().print(evaluation_table(last, f"{config.method.name} after {last.step} steps"))
     click.echo(f"run folder: {run.path}")
 
@@ -100,18 +102,21 @@ def _resolved(given: dict[str, Any], preset_name: str | None, resumed: RunFolder
         demo = given.get("data.path") == "demo"
         config = preset(preset_name or ("quick" if demo else "paper"))
         config = config.updated({**(DEMO if demo else {}), **given})
-    if not config.data.path:
-        raise click.UsageError("--data is missing: a folder of images and masks, or demo")
+    require_data(config.data)
     return config
 
 
 def _train(
     config: Config, run: RunFolder, checkpoint: Path | None, signals: list[int], reporter: Reporter
 ) -> EvaluationRecord | None:
+    def progress(what: str, done: int, total: int) -> None:
+        reporter.progress(what, done, total)
+        # Before the training begins there is nothing to save.
+        if signals and what not in ("training", "evaluating"):
+            raise SystemExit(128 + signals[0])
+
     last = None
-    for record in api.fit(
-        config, run, resume=checkpoint, should_stop=lambda: bool(signals), on_progress=reporter.progress
-    ):
+    for record in api.fit(config, run, resume=checkpoint, should_stop=lambda: bool(signals), on_progress=progress):
         reporter.record(record, config.train.steps)
         last = record if isinstance(record, EvaluationRecord) else last
     return last

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ..config import CHOICES, parse_assignment
+from ..config import CHOICES, DataConfig, parse_assignment
 
 Command = Callable[..., Any]
 
@@ -85,6 +85,12 @@ def settings_of(options: dict[str, Any], assignments: tuple[str, ...] = ()) -> d
     """The settings that options ask for; those not given are left out, `--set` comes last."""
     given = {SETTINGS[name]: value for name, value in options.items() if value is not None}
     return {**given, **dict(parse_assignment(text) for text in assignments)}
+
+
+def require_data(config: DataConfig) -> None:
+    """Hold a command to being told which data is meant."""
+    if not config.path:
+        raise click.UsageError("--data is missing: a folder of images and masks, or demo")
 
 
 def _applied(options: Sequence[Callable[[Command], Command]], command: Command) -> Command:

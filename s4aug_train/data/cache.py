@@ -150,18 +150,18 @@ def _tile(file: TileFile, image: Mapping[str, Any], mask: Mapping[str, Any] | No
 
 
 def _array_file(path: Path, size: Sequence[int]) -> ArrayFile:
-    try:
-        whole = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise S4AugTrainError(
-            f"the cache entry {path.parent} is damaged ({error}); delete it to have the file decoded again"
-        ) from error
+    whole = _mapped(path)
     return ArrayFile(path, (*whole.shape[:-2], *size), whole.dtype)
 
 
 @lru_cache(maxsize=64)
 def _mapped(path: Path) -> np.ndarray:
-    whole: np.ndarray = np.load(path, mmap_mode="r")
+    try:
+        whole: np.ndarray = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise S4AugTrainError(
+            f"the cache entry {path.parent} is damaged ({error}); delete it to have the file decoded again"
+        ) from error
     return whole
 
 

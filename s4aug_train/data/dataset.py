@@ -65,6 +65,16 @@ def class_table(listing: Listing, config: DataConfig) -> ClassTable:
     return classes
 
 
+def training_and_validation(listing: Listing, groups: Groups | None, config: DataConfig) -> tuple[int, int]:
+    """How many pairs can be trained on and how many are held out, before anything is decoded."""
+    pairs = [tile.id for tile in listing.labelled]
+    if groups is None:
+        held_out = validation_count(len(pairs), config.val)
+    else:
+        held_out = len(held_out_by_groups(pairs, config.val, config.split_seed, groups)[0])
+    return len(pairs) - held_out, held_out
+
+
 def load_dataset(config: DataConfig, seed: int, *, workers: int, on_progress: Progress | None = None) -> Dataset:
     """List, check, decode (once, into the cache) and divide the tiles.
 
@@ -84,7 +94,7 @@ def load_dataset(config: DataConfig, seed: int, *, workers: int, on_progress: Pr
     extra = _external(config, listing)
     files = [*listing.tiles, *extra]
     if split is None:
-        _check_before_decoding(listing, groups, config)
+        check_counts(config.labeled, training_and_validation(listing, groups, config)[0])
     else:
         files = _named(files, split, Path(config.split or ""))
     tiles = _decoded(files, classes, config.mismatch, workers, on_progress)
@@ -133,15 +143,6 @@ def _external(config: DataConfig, listing: Listing) -> list[TileFile]:
     known = {path.resolve() for path in [*held, *listing.orphan_masks]}
     extra = [tile for tile in find_unlabeled(config.unlabeled) if tile.image.resolve() not in known]
     return [TileFile(f"{config.unlabeled}:{tile.id}", tile.image, None) for tile in extra]
-
-
-def _check_before_decoding(listing: Listing, groups: Groups | None, config: DataConfig) -> None:
-    pairs = [tile.id for tile in listing.labelled]
-    if groups is None:
-        held_out = validation_count(len(pairs), config.val)
-    else:
-        held_out = len(held_out_by_groups(pairs, config.val, config.split_seed, groups)[0])
-    check_counts(config.labeled, len(pairs) - held_out)
 
 
 def _named(files: Iterable[TileFile], split: Split, path: Path) -> list[TileFile]:

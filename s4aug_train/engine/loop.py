@@ -12,7 +12,7 @@ from ..records import EvaluationRecord, Record, StepRecord
 from .prefetch import Loader
 from .state import TrainingState
 
-Evaluate = Callable[[int], EvaluationRecord]
+Evaluate = Callable[[int], EvaluationRecord | None]  # None: given up
 Save = Callable[[bool], None]  # with: whether this is the best so far
 
 
@@ -33,7 +33,7 @@ def train(
         method: Makes the loss.
         loader: Gives the batches.
         evaluate: Called every `evaluate_every` steps and after the last, with the step.
-        save: Called every `checkpoint_every` steps, after each evaluation, and at the end.
+        save: Called every `checkpoint_every` steps, and before and after each evaluation.
         should_stop: Asked after each step; when true the state is saved and the loop ends.
         on_step: Told the steps done.
 
@@ -45,8 +45,10 @@ def train(
     """
     config = state.config
     interval = Interval(config.batch_labeled + (config.batch_unlabeled if loader.unlabeled else 0))
-    evaluate_every = config.evaluate_every or max(1, config.steps // 5)
     state.network.train()
+    if _evaluation_due(state):
+        # The run was stopped in the middle of an evaluation.
+        yield from _evaluated(state, evaluate, save)
     for batch, waited in loader.batches(state.step, config.steps):
         rate = state.learning_rate()
         interval.add(state.train_on(method, batch), waited)
@@ -54,19 +56,36 @@ def train(
         on_step(step)
         if step % config.log_every == 0 or last:
             yield interval.record(step, rate)
-        stopping = should_stop() and not last
-        improved = False
-        if (step % evaluate_every == 0 and not stopping) or last:
-            record = evaluate(step)
-            improved = record.miou is not None and (state.best is None or record.miou > state.best)
-            state.best = record.miou if improved else state.best
-            yield record
-            interval.restart_clock()
-        if improved or step % config.checkpoint_every == 0 or last or stopping:
+        due, stopping = _evaluation_due(state), should_stop()
+        if due or stopping or step % config.checkpoint_every == 0:
             interval.check(step)
-            save(improved)
+            save(False)
         if stopping:
             return
+        if due:
+            yield from _evaluated(state, evaluate, save)
+            interval.restart_clock()
+            if should_stop():
+                return
+
+
+def _evaluation_due(state: TrainingState) -> bool:
+    config = state.config
+    every = config.evaluate_every or max(1, config.steps // 5)
+    due = state.step > 0 and (state.step % every == 0 or state.step == config.steps)
+    return due and state.evaluated != state.step
+
+
+def _evaluated(state: TrainingState, evaluate: Evaluate, save: Save) -> Iterator[Record]:
+    """Evaluate, and save what came of it; an evaluation that is given up is due again when the run goes on."""
+    record = evaluate(state.step)
+    if record is None:
+        return
+    improved = record.miou is not None and (state.best is None or record.miou > state.best)
+    state.best = record.miou if improved else state.best
+    state.evaluated = state.step
+    yield record
+    save(improved)
 
 
 class Interval:

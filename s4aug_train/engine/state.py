@@ -29,6 +29,7 @@ class TrainingState:
         self.device = device
         self.step = 0
         self.best: float | None = None
+        self.evaluated = 0  # the step of the last evaluation
         self.autocast = PRECISIONS[config.precision]
         self.optimizer = torch.optim.SGD(
             network.parameters(),
@@ -56,13 +57,15 @@ class TrainingState:
         return losses
 
     def state_dict(self) -> dict[str, Any]:
-        """Optimizer and scaler; the network's own state is kept beside it."""
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        """Optimizer, scaler and the last evaluation's step; the network's own state is kept beside it."""
+        parts = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        return {**parts, "evaluated": self.evaluated}
 
     def load(self, step: int, best: float | None, network: Mapping[str, Any], training: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
         try:
             self.network.load_state_dict(network)
+            self.evaluated = training["evaluated"]
             self.optimizer.load_state_dict(training["optimizer"])
             if training["scaler"]:
                 self.scaler.load_state_dict(training["scaler"])

@@ -282,3 +282,11 @@ class TestRandomAffine:
     def test_unknown_modes_and_paddings_are_errors_at_once(self, name, value):
         with pytest.raises(ArgumentError, match=name):
             RandomAffine(**{name: value})
+
+
+def test_labels_restored_can_be_filled_with_ignore(rng):
+    labels = torch.randint(0, 6, (2, 1, 12, 10), generator=rng, dtype=torch.uint8)
+    view = RandomAffine(degrees=40, mode="nearest", fill=255)(labels, generator=rng)
+    back, valid = view.restore(view.image, mode="nearest", fill=255)
+    assert not valid.all()
+    assert (back[~valid] == 255).all()

@@ -438,6 +438,42 @@ class TestGradients:
             warp(image, t, mode=mode, padding="border").image.sum().backward()
             assert_close(xy.grad, torch.zeros_like(xy.grad), atol=1e-5, rtol=0)
 
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_the_slope_at_the_identity_is_the_forward_difference_of_what_may_be_read(self, dtype, rng):
+        image = torch.rand(1, 1, 4, 6, generator=rng, dtype=dtype)
+        mask = torch.ones(1, 1, 4, 6, dtype=torch.bool)
+        mask[0, 0, 2, 2] = False
+        image[0, 0, 2, 2] = torch.nan
+        t = AffineTransform.from_params(translation=torch.zeros(1, 2).double().requires_grad_(), size=(4, 6))
+        matrix = t.matrix.detach().requires_grad_()
+        warped, valid = warp(image, AffineTransform(matrix, (4, 6)), valid=mask, fill=-1.0)
+        # The neighbours that tell the slope are not read for the value.
+        assert torch.equal(valid, mask)
+        assert_close(warped, torch.where(mask, image, -1.0), rtol=0, atol=0)
+        for y in range(4):
+            for x in range(6):
+                if not mask[0, 0, y, x]:
+                    continue
+                (grad,) = torch.autograd.grad(warped[0, 0, y, x], matrix, retain_graph=True)
+                told = x + 1 < 6 and mask[0, 0, y, x + 1]
+                slope = image[0, 0, y, x + 1] - image[0, 0, y, x] if told else torch.zeros((), dtype=dtype)
+                # The source coordinate falls as the shift grows.
+                assert_close(grad[0, 0, 2], -slope.double(), rtol=1e-5, atol=1e-6)
+
+    def test_a_motion_that_begins_at_the_identity_is_learned(self, rng):
+        yy, xx = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
+        image = (torch.sin(xx / 4) + torch.cos(yy / 5))[None, None]
+        goal = warp(image, AffineTransform.from_params(translation=(1.4, -0.8), size=(24, 24)))
+        shift = torch.zeros(1, 2, dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.Adam([shift], lr=0.1)
+        for _ in range(80):
+            moved = warp(image, AffineTransform.from_params(translation=shift, size=(24, 24)))
+            loss = torch.where(moved.valid & goal.valid, moved.image - goal.image, 0).square().sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        assert_close(shift.detach(), torch.tensor([[1.4, -0.8]], dtype=torch.float64), atol=0.05, rtol=0)
+
     def test_labels_carry_no_gradient_to_the_matrix(self):
         matrix = torch.eye(3, dtype=torch.float64)[None].requires_grad_()
         warped, _ = warp(torch.ones(1, 1, 3, 3), AffineTransform(matrix, (3, 3)), mode="nearest")

@@ -35,7 +35,7 @@ def test_windows_cover_every_pixel_and_stay_inside(length, side, data):
     first = starts(length, side, stride)
     covered = np.zeros(length, int)
     for start in first:
-        assert 0 <= start
+        assert start >= 0
         assert start + side <= max(length, side)
         covered[start : start + side] += 1
     assert (covered > 0).all()

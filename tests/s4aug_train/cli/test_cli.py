@@ -177,6 +177,11 @@ def test_resume_auto_begins_where_there_is_nothing(demo_folder, tmp_path):
     assert (tmp_path / "run" / "checkpoints" / "last.pt").exists()
 
 
+def test_resuming_a_finished_run_says_so(run):
+    result = call("fit", "--out", run[0], "--resume")
+    assert "finished before" in result.stdout
+
+
 def test_resume_refuses_another_setting_by_name(run, demo_folder):
     line = failure("fit", "--out", run[0], "--resume", "--set", "train.lr=0.5")
     assert "train.lr (was 0.01, now 0.5)" in line
@@ -309,6 +314,16 @@ def test_the_parent_of_the_cache_may_hold_spaces_and_umlauts(demo_copy, tmp_path
 
 def test_a_full_size_deepglobe_pair_trains_and_evaluates(real_data, tmp_path):
     more = ["--steps", 1, "--labeled", 1, "--val", 1, "--batch-labeled", 1, "--batch-unlabeled", 1]
-    call(*fit_arguments(real_data / "deepglobe2448", tmp_path / "r", *more, "--set", "train.window=1224", "--set", "train.stride=1224"))
+    call(
+        *fit_arguments(
+            real_data / "deepglobe2448",
+            tmp_path / "r",
+            *more,
+            "--set",
+            "train.window=1224",
+            "--set",
+            "train.stride=1224",
+        )
+    )
     last = json.loads((tmp_path / "r" / "metrics.jsonl").read_text().splitlines()[-1])
     assert sum(value is not None for value in last["iou"].values()) > 0

@@ -61,8 +61,8 @@ def test_records_come_at_their_intervals_and_at_the_end(set_up):
     records, saved = run(parts)
     assert [r.step for r in records if isinstance(r, StepRecord)] == [3, 6, 9, 10]
     assert [r.step for r in records if isinstance(r, EvaluationRecord)] == [4, 8, 10]
-    # The first evaluation is the best so far, equal ones later are not better.
-    assert saved == [(4, True), (10, False)]
+    # Before and after each evaluation; the first is the best so far, equal ones later are not better.
+    assert saved == [(4, False), (4, True), (8, False), (8, False), (10, False), (10, False)]
 
 
 def test_the_learning_rate_is_a_cosine_to_zero(set_up):
@@ -130,6 +130,31 @@ def test_logged_losses_are_means_over_the_interval(set_up):
     singles = [r.loss for r in each if isinstance(r, StepRecord)]
     means = [r.loss for r in thirds if isinstance(r, StepRecord)]
     assert means == pytest.approx([np.mean(singles[i : i + 3]) for i in range(0, 12, 3)], rel=1e-5)
+
+
+def test_an_evaluation_that_was_given_up_is_made_up_for(set_up):
+    settings = {"train.evaluate_every": 4, "train.steps": 6}
+    first = set_up(**settings)
+    stop = []
+
+    def interrupted(step):
+        stop.append(step)
+
+    records, _ = run(first, evaluate=interrupted, should_stop=lambda: bool(stop))
+    assert first[0].step == 4
+    assert not any(isinstance(r, EvaluationRecord) for r in records)
+    second = set_up(**settings)
+    second[0].load(4, None, first[0].network.state_dict(), first[0].state_dict())
+    records, _ = run(second)
+    assert [r.step for r in records if isinstance(r, EvaluationRecord)] == [4, 6]
+
+
+def test_a_finished_run_does_nothing_more(set_up):
+    first = set_up()
+    run(first)
+    second = set_up()
+    second[0].load(12, 0.5, first[0].network.state_dict(), first[0].state_dict())
+    assert run(second) == ([], [])
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

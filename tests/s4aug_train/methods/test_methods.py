@@ -72,7 +72,8 @@ def test_flips_move_labels_with_the_image(make_tile):
     batch = make_batch(make_tile, labelled=16)
     seeds = batch.seeds("flip/labeled", 16)
     flips = random_flips(batch.labeled, seeds)
-    images, labels = labelled_views(batch.labeled, flips, Normalization((0.0,) * 3, (1.0,) * 3, "measured"), mode="nearest")
+    plain = Normalization((0.0,) * 3, (1.0,) * 3, "measured")
+    images, labels = labelled_views(batch.labeled, flips, plain, mode="nearest")
     kinds = set()
     for i in range(16):
         for kind, dims in {"none": (), "h": (2,), "v": (1,), "both": (1, 2)}.items():

@@ -1,0 +1,395 @@
+"""The cache holds what the files hold, decodes each once, and survives crashes, full disks and rivals."""
+
+import errno
+import os
+import shutil
+import tracemalloc
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+from s4aug_train.data import cache, raster
+from s4aug_train.data.cache import cache_folder, load_tiles
+from s4aug_train.data.layouts import TileFile
+from s4aug_train.data.palette import ClassEntry, ClassTable
+from s4aug_train.errors import DataError, S4AugTrainError
+
+TABLE = ClassTable((ClassEntry("a", value=1), ClassEntry("b", value=2), ClassEntry("unknown", value=0, ignored=True)))
+SWAPPED = ClassTable((ClassEntry("b", value=2), ClassEntry("a", value=1)))
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """The cache of one test."""
+    monkeypatch.setenv("S4AUG_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def pair(root: Path, name: str = "x", size=(20, 30), mask_size=None, seed=0) -> TileFile:
+    """An RGB image and a mask of values 0 to 2, written by Pillow."""
+    rng = np.random.default_rng(seed)
+    root.mkdir(exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, (*size, 3)).astype(np.uint8)).save(root / f"{name}.png")
+    Image.fromarray(rng.integers(0, 3, mask_size or size).astype(np.uint8)).save(root / f"{name}_mask.png")
+    return TileFile(name, root / f"{name}.png", root / f"{name}_mask.png")
+
+
+def tiff(path: Path, array: np.ndarray, **profile) -> Path:  # [C, H, W]
+    count, height, width = array.shape
+    shape = {"count": count, "height": height, "width": width, "dtype": array.dtype}
+    with rasterio.open(
+        path, "w", driver="GTiff", transform=rasterio.Affine(2, 0, 9, 0, -2, 9), **shape, **profile
+    ) as f:
+        f.write(array)
+    return path
+
+
+def pixels(path: Path) -> np.ndarray:  # [C, H, W]
+    return np.atleast_3d(np.asarray(Image.open(path))).transpose(2, 0, 1)
+
+
+def labels_of(path: Path) -> np.ndarray:  # [H, W] under TABLE
+    return np.array([255, 0, 1], np.uint8)[np.asarray(Image.open(path))]
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.rglob("entry.json"))
+
+
+def drafts(folder: Path) -> list[Path]:
+    return list(folder.rglob(".draft-*"))
+
+
+@pytest.fixture
+def decoded(monkeypatch) -> list[str]:
+    """Names of the files that were decoded."""
+    names: list[str] = []
+
+    def recorded(path):
+        names.append(path.name)
+        return raster.read_info(path)
+
+    monkeypatch.setattr(cache, "read_info", recorded)
+    return names
+
+
+def test_tiles_are_the_pixels_and_labels_that_pillow_reads(tmp_path):
+    files = [
+        pair(tmp_path / "data", name, size, seed=i)
+        for i, (name, size) in enumerate({"b": (20, 30), "a": (7, 5)}.items())
+    ]
+    tiles = load_tiles(files, TABLE)
+    assert [tile.id for tile in tiles] == ["b", "a"]
+    for tile, file in zip(tiles, files, strict=True):
+        truth = labels_of(file.mask)
+        np.testing.assert_array_equal(np.asarray(tile.image), pixels(file.image))
+        np.testing.assert_array_equal(np.asarray(tile.labels), truth)
+        np.testing.assert_array_equal(tile.image[1:, 2:5, 3:], pixels(file.image)[1:, 2:5, 3:])
+        assert (tile.image.dtype, tile.image.shape) == (np.uint8, pixels(file.image).shape)
+        assert tile.size == truth.shape
+        assert tile.valid is None
+        assert tile.class_pixels == ((truth == 0).sum(), (truth == 1).sum())
+
+
+def test_an_image_without_a_mask_has_no_labels(tmp_path):
+    (tile,) = load_tiles([TileFile("x", pair(tmp_path / "data").image, None)], TABLE)
+    assert tile.labels is None
+    assert tile.class_pixels == ()
+
+
+def test_a_second_load_opens_no_image(tmp_path, monkeypatch):
+    file = pair(tmp_path / "data")
+    (first,) = load_tiles([file], TABLE)
+    monkeypatch.setattr(rasterio, "open", lambda *_, **__: pytest.fail("a file was opened"))
+    (again,) = load_tiles([file], TABLE)
+    np.testing.assert_array_equal(np.asarray(again.image), np.asarray(first.image))
+    np.testing.assert_array_equal(np.asarray(again.labels), np.asarray(first.labels))
+    np.testing.assert_array_equal(again.band_sums, first.band_sums)
+
+
+def test_a_changed_file_is_decoded_again_and_its_partner_is_not(tmp_path, decoded):
+    file = pair(tmp_path / "data")
+    load_tiles([file], TABLE)
+    stat = file.image.stat()
+    pair(tmp_path / "data", seed=9)
+    os.utime(file.mask, ns=(stat.st_atime_ns, file.mask.stat().st_mtime_ns + 10**9))
+    os.utime(file.image, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    decoded.clear()
+    (tile,) = load_tiles([file], TABLE)
+    assert sorted(decoded) == ["x.png", "x_mask.png"]
+    np.testing.assert_array_equal(np.asarray(tile.image), pixels(file.image))
+    decoded.clear()
+    os.utime(file.mask, ns=(stat.st_atime_ns, stat.st_mtime_ns + 2 * 10**9))
+    load_tiles([file], TABLE)
+    assert decoded == ["x_mask.png"]
+
+
+def test_a_file_of_another_size_but_the_same_time_is_decoded_again(tmp_path, decoded):
+    file = pair(tmp_path / "data")
+    load_tiles([file], TABLE)
+    stat = file.image.stat()
+    Image.new("RGB", (30, 20)).save(file.image)
+    os.utime(file.image, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    decoded.clear()
+    (tile,) = load_tiles([file], TABLE)
+    assert decoded == ["x.png"]
+    assert not np.asarray(tile.image).any()
+
+
+def test_files_of_the_same_name_size_and_time_in_two_folders_are_told_apart(tmp_path):
+    files = []
+    for name, value in (("one", 1), ("two", 2)):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (5, 4), (value, value, value)).save(tmp_path / name / "x.bmp.png", compress_level=0)
+        os.utime(tmp_path / name / "x.bmp.png", ns=(10**18, 10**18))
+        files.append(TileFile(name, tmp_path / name / "x.bmp.png", None))
+    assert files[0].image.stat().st_size == files[1].image.stat().st_size
+    assert [int(tile.image[0, 0, 0]) for tile in load_tiles(files, TABLE)] == [1, 2]
+
+
+def test_another_class_table_decodes_masks_alone_anew(tmp_path, decoded):
+    file = pair(tmp_path / "data")
+    (first,) = load_tiles([file], TABLE)
+    decoded.clear()
+    (second,) = load_tiles([file], SWAPPED)
+    assert decoded == ["x_mask.png"]
+    known = np.asarray(first.labels) < 2
+    np.testing.assert_array_equal(np.asarray(second.labels)[known], 1 - np.asarray(first.labels)[known])
+
+
+def test_processes_that_fill_one_cache_at_once_do_no_harm(tmp_path, folder):
+    files = [pair(tmp_path / "data", str(i), seed=i) for i in range(6)]
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        results = [pool.submit(load_tiles, files, TABLE) for _ in range(2)]
+        both = [result.result() for result in results]
+    for tiles in both:
+        for tile, file in zip(tiles, files, strict=True):
+            np.testing.assert_array_equal(np.asarray(tile.image), pixels(file.image))
+            np.testing.assert_array_equal(np.asarray(tile.labels), labels_of(file.mask))
+    assert len(entries(folder)) == 12
+    assert drafts(folder) == []
+
+
+def test_whoever_finishes_second_takes_the_entry_of_the_first(tmp_path, folder, monkeypatch):
+    file = TileFile("x", pair(tmp_path / "data").image, None)
+    decode, inner = cache._decode_image, []
+
+    def overtaken(info, draft):
+        content = decode(info, draft)
+        monkeypatch.setattr(cache, "_decode_image", decode)
+        inner.extend(load_tiles([file], TABLE))
+        return content
+
+    monkeypatch.setattr(cache, "_decode_image", overtaken)
+    (outer,) = load_tiles([file], TABLE)
+    assert outer.image.path == inner[0].image.path
+    np.testing.assert_array_equal(np.asarray(outer.image), pixels(file.image))
+    assert len(entries(folder)) == 1
+    assert drafts(folder) == []
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("crash"), MemoryError(), DataError("bad pixels")])
+def test_a_crash_while_decoding_leaves_neither_entry_nor_draft(tmp_path, folder, monkeypatch, failure):
+    file = pair(tmp_path / "data")
+
+    def crashing(info):
+        yield next(iter(raster.read_strips(info, limit_bytes=500)))
+        raise failure
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "read_strips", crashing)
+        with pytest.raises(type(failure)):
+            load_tiles([file], TABLE)
+    assert entries(folder) == drafts(folder) == []
+    (tile,) = load_tiles([file], TABLE)
+    np.testing.assert_array_equal(np.asarray(tile.image), pixels(file.image))
+
+
+def assert_names_the_cure(error: BaseException, folder: Path) -> None:
+    assert "S4AUG_CACHE" in str(error)
+    assert str(folder) in str(error)
+    assert "\n" not in str(error)
+
+
+def test_a_full_disk_is_told_in_one_line_with_the_cure(tmp_path, folder, monkeypatch):
+    def full(self, top, rows):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(cache._ArrayWriter, "write_rows", full)
+    with pytest.raises(S4AugTrainError, match="No space left") as caught:
+        load_tiles([pair(tmp_path / "data")], TABLE)
+    assert_names_the_cure(caught.value, folder)
+    assert entries(folder) == drafts(folder) == []
+
+
+def test_a_cache_folder_that_cannot_be_made_or_written_is_told_in_one_line(tmp_path, folder, monkeypatch):
+    file = pair(tmp_path / "data")
+    folder.write_text("a file in the way")
+    with pytest.raises(S4AugTrainError, match="cannot write the cache") as caught:
+        load_tiles([file], TABLE)
+    assert_names_the_cure(caught.value, folder)
+    folder.unlink()
+
+    # Not by permissions: they do not bind root, as which tests run in containers.
+    def read_only(self, *_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    with pytest.raises(S4AugTrainError, match="Read-only file system") as caught:
+        load_tiles([file], TABLE)
+    assert_names_the_cure(caught.value, folder)
+
+
+def test_a_damaged_entry_is_told_in_one_line_with_the_cure(tmp_path, folder):
+    file = TileFile("x", pair(tmp_path / "data").image, None)
+    load_tiles([file], TABLE)
+    (entry,) = entries(folder)
+    (entry / "pixels.npy").rename(tmp_path / "kept.npy")
+    (entry / "pixels.npy").write_bytes((tmp_path / "kept.npy").read_bytes()[:200])
+    cache._mapped.cache_clear()
+    with pytest.raises(S4AugTrainError, match=r"is damaged .*; delete it") as caught:
+        load_tiles([file], TABLE)
+    assert str(entry) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    shutil.rmtree(entry)
+    (tile,) = load_tiles([file], TABLE)
+    np.testing.assert_array_equal(np.asarray(tile.image), pixels(file.image))
+
+
+def test_entries_can_be_read_by_others_where_the_umask_allows(tmp_path, folder):
+    before = os.umask(0o022)
+    try:
+        load_tiles([pair(tmp_path / "data")], TABLE)
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in entries(folder)] == [0o755, 0o755]
+
+
+def test_strips_together_are_the_whole(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    array = rng.random((2, 67, 31)).astype(np.float32)
+    array[0, 40:50] = np.nan
+    truth = rng.integers(0, 3, (67, 31)).astype(np.uint8)
+    Image.fromarray(truth).save(tmp_path / "m.png")
+    file = TileFile("x", tiff(tmp_path / "x.tif", array), tmp_path / "m.png")
+    heights = []
+
+    def small(info):
+        for window, image, valid in raster.read_strips(info, limit_bytes=31 * 8 * 9):
+            heights.append(window[2])
+            yield window, image, valid
+
+    monkeypatch.setattr(cache, "read_strips", small)
+    (tile,) = load_tiles([file], TABLE, workers=1)
+    assert len(heights) > 8
+    np.testing.assert_array_equal(np.asarray(tile.image), array)
+    np.testing.assert_array_equal(np.asarray(tile.valid), ~np.isnan(array[0]))
+    np.testing.assert_array_equal(np.asarray(tile.labels), np.array([255, 0, 1], np.uint8)[truth])
+    real = array[:, ~np.isnan(array[0])].astype(np.float64)
+    np.testing.assert_allclose(tile.band_sums, [[real.shape[1]] * 2, real.sum(1), (real**2).sum(1)], rtol=1e-12)
+
+
+def test_a_large_scene_is_decoded_in_bounded_memory(tmp_path, monkeypatch):
+    side, limit = 3000, 2 << 20
+    profile = {"count": 3, "height": side, "width": side, "dtype": "uint8", "compress": "deflate", "tiled": True}
+    profile |= {"transform": rasterio.Affine(2, 0, 9, 0, -2, 9), "sparse_ok": True, "nodata": 9}
+    with rasterio.open(tmp_path / "scene.tif", "w", driver="GTiff", **profile) as file:
+        file.write(np.full((3, 256, 256), 7, np.uint8), window=((0, 256), (0, 256)))
+    monkeypatch.setattr(cache, "read_strips", partial(raster.read_strips, limit_bytes=limit))
+    tracemalloc.start()
+    (tile,) = load_tiles([TileFile("x", tmp_path / "scene.tif", None)], TABLE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert tile.size == (side, side)
+    assert tile.band_sums.tolist() == [[256.0**2] * 3, [7 * 256.0**2] * 3, [49 * 256.0**2] * 3]
+    assert peak < 6 * limit  # the scene is 27 MB
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_every_dtype_keeps_its_values_and_nodata_is_not_real(tmp_path, dtype):
+    array = (np.random.default_rng(0).random((5, 11, 13)) * 200 + 1).astype(dtype)
+    array[:, 3:5, 2:] = 0
+    mask = np.full((1, 11, 13), 2, np.uint8)
+    mask[0, 8] = 77
+    file = TileFile("x", tiff(tmp_path / "x.tif", array, nodata=0), tiff(tmp_path / "m.tif", mask, nodata=77))
+    (tile,) = load_tiles([file], TABLE)
+    assert (tile.image.dtype, tile.image.shape) == (dtype, (5, 11, 13))
+    np.testing.assert_array_equal(np.asarray(tile.image), array)
+    expected = np.ones((11, 13), bool)
+    expected[3:5, 2:] = False
+    np.testing.assert_array_equal(np.asarray(tile.valid), expected)
+    np.testing.assert_array_equal(np.asarray(tile.labels), np.where(mask[0] == 2, 1, 255))
+    assert tile.class_pixels == (0, 10 * 13)
+    assert tile.band_sums[0].tolist() == [expected.sum()] * 5
+
+
+def test_a_tile_without_one_real_pixel_has_empty_sums(tmp_path):
+    (tile,) = load_tiles([TileFile("x", tiff(tmp_path / "x.tif", np.full((2, 4, 5), np.nan, np.float32)), None)], TABLE)
+    assert not np.asarray(tile.valid).any()
+    assert not tile.band_sums.any()
+
+
+def test_another_size_of_the_mask_is_refused_cropped_or_skipped(tmp_path):
+    odd, good = pair(tmp_path / "data", "odd", (20, 30), (21, 28)), pair(tmp_path / "data", "good")
+    with pytest.raises(DataError, match="--mismatch crop or --mismatch skip") as caught:
+        load_tiles([odd, good], TABLE)
+    assert f"{odd.mask} is 21 x 28 px, its image {odd.image} is 20 x 30 px" in str(caught.value)
+    assert [tile.id for tile in load_tiles([odd, good], TABLE, mismatch="skip")] == ["good"]
+    cropped, whole = load_tiles([odd, good], TABLE, mismatch="crop")
+    assert (cropped.size, whole.size) == ((20, 28), (20, 30))
+    np.testing.assert_array_equal(np.asarray(cropped.image), pixels(odd.image)[:, :20, :28])
+    np.testing.assert_array_equal(np.asarray(cropped.labels), labels_of(odd.mask)[:20, :28])
+    np.testing.assert_array_equal(cropped.image[:, 15:99, 25:99], pixels(odd.image)[:, 15:20, 25:28])
+
+
+def test_a_missing_or_damaged_file_is_refused_by_name(tmp_path, folder):
+    file = pair(tmp_path / "data")
+    content = file.mask.read_bytes()
+    file.mask.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"x_mask\.png cannot be read"):
+        load_tiles([file], TABLE)
+    file.image.unlink()
+    with pytest.raises(DataError, match=r"x\.png cannot be read: No such file"):
+        load_tiles([file], TABLE)
+    assert drafts(folder) == []
+
+
+def test_more_tiles_than_files_may_be_open(tmp_path):
+    resource = pytest.importorskip("resource")
+    files = [pair(tmp_path / "data", str(i), (4, 5), seed=i) for i in range(150)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    probe = os.open(os.devnull, os.O_RDONLY)
+    os.close(probe)
+    # Enough for the maps that the cache keeps, and for decoding; a map for each array would need 300.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (probe + 120, hard))
+    try:
+        tiles = load_tiles(files, TABLE)
+        held = [(np.asarray(tile.image), np.asarray(tile.labels)) for tile in tiles]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(held) == 150
+    np.testing.assert_array_equal(held[149][0], pixels(files[149].image))
+
+
+def test_what_a_tile_gives_cannot_be_written_to(tmp_path):
+    (tile,) = load_tiles([pair(tmp_path / "data")], TABLE)
+    with pytest.raises(ValueError, match="read-only"):
+        tile.image[:, :3, :3][0, 0, 0] = 1
+
+
+def test_progress_counts_every_tile(tmp_path):
+    calls = []
+    load_tiles([pair(tmp_path / "data", str(i)) for i in range(3)], TABLE, on_progress=lambda *call: calls.append(call))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_the_cache_is_in_the_home_folder_unless_told_otherwise(folder, monkeypatch):
+    assert cache_folder() == folder
+    monkeypatch.delenv("S4AUG_CACHE")
+    assert cache_folder() == Path.home() / ".cache" / "s4aug"

@@ -1,0 +1,105 @@
+"""Files are whole or absent, whatever happens while they are written."""
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from s4aug_train.errors import S4AugTrainError
+from s4aug_train.files import append_text, atomic_path, content_hash, write_bytes, write_json, write_text
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_is_written_is_what_is_read_and_nothing_else_is_left(tmp_path):
+    write_bytes(tmp_path / "new/deep/a.bin", b"\x00\xff\r\n")
+    write_text(tmp_path / "b.txt", "ü\n")
+    write_json(tmp_path / "c.json", {"a": [1, None, 0.1]})
+    assert (tmp_path / "new/deep/a.bin").read_bytes() == b"\x00\xff\r\n"
+    assert (tmp_path / "b.txt").read_bytes() == b"\xc3\xbc\n"
+    assert json.loads((tmp_path / "c.json").read_text()) == {"a": [1, None, 0.1]}
+    assert names(tmp_path) == ["b.txt", "c.json", "new"]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("mine"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")])
+@pytest.mark.parametrize("old", [True, False])
+def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, failure, old):
+    path = tmp_path / "a.txt"
+    if old:
+        path.write_text("old")
+
+    def interrupted() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise failure
+
+    expected = S4AugTrainError if isinstance(failure, OSError) else type(failure)
+    with pytest.raises(expected):
+        interrupted()
+    assert names(tmp_path) == ["a.txt"] * old
+    assert not old or path.read_text() == "old"
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with atomic_path(path) as temporary:
+        temporary.write_text("ne")
+        assert path.read_text() == "old"
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+
+
+def test_a_killed_writer_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    code = (
+        "import sys, time; from pathlib import Path; from s4aug_train.files import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('half'); print('half', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"half\n"
+        process.kill()
+    assert path.read_text() == "old"
+
+
+def test_writers_at_once_do_not_mix(tmp_path):
+    path = tmp_path / "a.txt"
+    with atomic_path(path) as one, atomic_path(path) as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one"
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("write", [lambda path: write_text(path, "x"), lambda path: append_text(path, "x")])
+def test_a_place_that_cannot_be_written_to_is_told_in_one_line_with_the_cure(tmp_path, write):
+    (tmp_path / "file").write_text("in the way")
+    for path in (tmp_path / "file" / "a.txt", tmp_path / ("n" * 300)):
+        with pytest.raises(S4AugTrainError, match="free some space or choose another folder") as caught:
+            write(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert names(tmp_path) == ["file"]
+
+
+def test_appending_keeps_what_is_there(tmp_path):
+    append_text(tmp_path / "a.txt", "ä\n")
+    append_text(tmp_path / "a.txt", "b\n")
+    assert (tmp_path / "a.txt").read_bytes() == "ä\nb\n".encode()
+
+
+def test_the_hash_is_that_of_the_value_and_not_of_its_order():
+    assert content_hash({"a": 1, "b": [1, 2]}) == content_hash({"b": (1, 2), "a": 1})
+    different = [{"a": 1}, {"a": 2}, {"b": 1}, [1, 2], [2, 1], [12], ["1", 2], None]
+    assert len({content_hash(value) for value in different}) == len(different)
+    # Kept in manifests and names of cache entries: must not change between releases.
+    assert content_hash({"labeled": ["a"], "val": []}) == "a3d84671dbbcb9fd"

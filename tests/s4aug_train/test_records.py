@@ -1,0 +1,78 @@
+"""metrics.jsonl holds each step once, also after a kill."""
+
+import json
+
+import pytest
+
+from s4aug_train.errors import DataError
+from s4aug_train.records import EvaluationRecord, MetricsFile, StepRecord, read_metrics
+
+
+def step(number: int) -> StepRecord:
+    return StepRecord(number, 1.5, 1.0, 0.25, 2.0, 0.7, 0.01, 12.5, 0.1)
+
+
+def evaluation(number: int) -> EvaluationRecord:
+    return EvaluationRecord(number, 0.5, {"a": 0.5, "b": None}, [[3, 1], [0, 0]], ["a", "b"], 4)
+
+
+def steps(path) -> list[int]:
+    return [line["step"] for line in read_metrics(path)]
+
+
+def test_lines_have_the_names_of_the_contract(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.append(step(20))
+    metrics.append(evaluation(20))
+    train, evaluated = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    names = "step loss loss_supervised loss_consistency lambda valid_fraction lr images_per_s data_wait"
+    assert list(train) == names.split()
+    assert list(train.values()) == [20, 1.5, 1.0, 0.25, 2.0, 0.7, 0.01, 12.5, 0.1]
+    assert evaluated == {"step": 20, "miou": 0.5, "iou": {"a": 0.5, "b": None}}
+
+
+def test_an_evaluation_prints_what_the_contract_says():
+    expected = {"miou": 0.5, "iou": {"a": 0.5, "b": None}, "confusion": [[3, 1], [0, 0]], "classes": ["a", "b"]}
+    assert json.loads(json.dumps(evaluation(3).to_json())) == {**expected, "tiles": 4}
+
+
+def test_lines_beyond_the_step_of_a_resumed_run_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    first = MetricsFile(path)
+    for number in (20, 40, 60, 80):
+        first.append(step(number))
+    first.append(evaluation(40))
+    resumed = MetricsFile(path, after_step=40)
+    assert steps(path) == [20, 40, 40]
+    resumed.append(step(60))
+    assert steps(path) == [20, 40, 40, 60]
+    MetricsFile(path)
+    assert steps(path) == []
+    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize("tail", ['{"step": 60, "lo', "{", "\x00\x00\x00", "\ufffd", '{"loss": 1}'])
+def test_a_last_line_that_a_kill_cut_short_is_left_out_and_not_built_upon(tmp_path, tail):
+    path = tmp_path / "metrics.jsonl"
+    MetricsFile(path).append(step(20))
+    with path.open("a") as file:
+        file.write(tail)
+    assert steps(path) == [20]
+    MetricsFile(path, after_step=100).append(step(40))
+    assert steps(path) == [20, 40]
+
+
+def test_a_last_line_that_lacks_only_its_end_is_kept(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 20}\n{"step": 40}')
+    MetricsFile(path, after_step=100).append(step(60))
+    assert steps(path) == [20, 40, 60]
+
+
+@pytest.mark.parametrize("damage", [b"not JSON", b"", b"[1]", b"7", b'{"loss": 1}', b"\xff\xfe"])
+def test_damage_within_the_file_is_told_with_its_line(tmp_path, damage):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + damage + b'\n{"step": 3}\n')
+    with pytest.raises(DataError, match=r"metrics\.jsonl, line 2, is no record") as caught:
+        steps(path)
+    assert "\n" not in str(caught.value)
