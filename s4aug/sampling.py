@@ -10,7 +10,7 @@ from torch import Tensor
 from .checks import Size, check_size
 from .errors import ArgumentError
 from .philox import uniform
-from .transform import AffineTransform, linear_part
+from .transform import AffineTransform, linear_part, vector
 
 Range = tuple[float, float]
 NUMBERS_PER_SAMPLE = 9
@@ -110,17 +110,17 @@ def sample_affine(
         4
     """
     numbers = _draw(batch, torch.device(device), generator, seed)  # [B, 9]
-    bounds = torch.tensor(ranges.bounds(), dtype=torch.float64, device=device)  # [7, 2]
-    values = bounds[:, 0] + numbers[:, :7] * (bounds[:, 1] - bounds[:, 0])
+    lows, highs = (vector(ends, device) for ends in zip(*ranges.bounds(), strict=True))  # [7]
+    values = lows + numbers[:, :7] * (highs - lows)
     size = check_size(size, "size")
     height, width = size
     isotropic = ranges.scale is None or len(ranges.scale) == 2
     scale = values[:, 3:4].expand(-1, 2) if isotropic else values[:, 3:5]
-    chance = values.new_tensor([ranges.hflip, ranges.vflip])
+    chance = vector([ranges.hflip, ranges.vflip], device)
     flip = torch.where(numbers[:, 7:] < chance, -1.0, 1.0).to(torch.float64)  # [B, 2]
     linear = linear_part(values[:, 0], scale, values[:, 5:7]) * flip[:, None]
-    middle = values.new_tensor([(width - 1) / 2, (height - 1) / 2])
-    shift = values[:, 1:3] * values.new_tensor([width, height])
+    middle = vector([(width - 1) / 2, (height - 1) / 2], device)
+    shift = values[:, 1:3] * vector([width, height], device)
     return AffineTransform.from_linear(linear, middle + shift - linear @ middle, size, size)
 
 

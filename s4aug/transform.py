@@ -75,7 +75,7 @@ class AffineTransform:
             out_size: (H, W) of the output frame.
         """
         top = torch.cat([linear, offset[..., None]], -1)  # [B, 2, 3]
-        bottom = top.new_tensor([0.0, 0.0, 1.0]).expand(top.shape[0], 1, 3)
+        bottom = vector([0, 0, 1], top.device).expand(top.shape[0], 1, 3)
         made = object.__new__(cls)
         object.__setattr__(made, "matrix", torch.cat([top, bottom], 1))
         object.__setattr__(made, "size", size)
@@ -231,7 +231,7 @@ class AffineTransform:
                     f"a map of {cells} (H, W) does not fit a frame of {frame} at stride {stride:g}: "
                     f"that gives {map_size(frame, stride)}"
                 )
-        first = torch.tensor(cell_offset(stride, offset), dtype=torch.float64, device=self.matrix.device)
+        first = vector(cell_offset(stride, offset), self.matrix.device)
         linear = self.matrix[:, :2, :2]
         moved = (linear @ first) + self.matrix[:, :2, 2] - first
         return self.from_linear(linear, moved / stride, size, out_size)
@@ -279,10 +279,9 @@ class AffineTransform:
         out_size: Size,
         device: torch.device | str,
     ) -> "AffineTransform":
-        kind = {"dtype": torch.float64, "device": device}
-        matrix = torch.tensor(linear, **kind).expand(batch, 2, 2)  # type: ignore[arg-type]
-        vector = torch.tensor(offset, **kind).expand(batch, 2)  # type: ignore[arg-type]
-        return cls.from_linear(matrix, vector, check_size(size, "size"), check_size(out_size, "out_size"))
+        rows = vector([*linear[0], *linear[1]], device).expand(batch, 4).unflatten(1, (2, 2))
+        moved = vector(offset, device).expand(batch, 2)
+        return cls.from_linear(rows, moved, check_size(size, "size"), check_size(out_size, "out_size"))
 
 
 class Axis(NamedTuple):
@@ -310,7 +309,7 @@ def fixed_point(transform: AffineTransform) -> Tensor:
     """
     inverse = transform.inverse().matrix[:, :2].detach()  # [B, 2, 3]
     height, width = transform.out_size
-    middle = inverse.new_tensor([width // 2, height // 2])
+    middle = vector([width // 2, height // 2], inverse.device)
     linear = inverse[..., :2].clamp(-LINEAR_LIMIT, LINEAR_LIMIT)
     anchor = (linear @ middle + inverse[..., 2]).clamp(-OFFSET_LIMIT_PX, OFFSET_LIMIT_PX)
     fixed = (linear * ONE).round().to(torch.int64)  # [B, 2, 2]
@@ -342,6 +341,11 @@ def source_axes(transform: AffineTransform, dtype: torch.dtype, device: torch.de
         real = None if inverse is None else _along(inverse[:, i], columns, rows)
         axes.append(_snapped(real) if fixed is None else _split(_along(fixed[:, i], columns, rows), real, dtype))
     return axes[0], axes[1]
+
+
+def vector(values: Sequence[float], device: torch.device | str) -> Tensor:  # [N] float64
+    """Numbers on a device, written there by fills: a copy from the host would wait for the device."""
+    return torch.stack([torch.full((), value, dtype=torch.float64, device=device) for value in values])
 
 
 def linear_part(angle: Tensor, scale: Tensor, shear: Tensor) -> Tensor:
@@ -474,7 +478,7 @@ def _broadcast(named: dict[str, tuple[Numbers, int]]) -> dict[str, Tensor]:
 
 
 def _check_matrix(matrix: Tensor) -> None:  # [B, 3, 3] on the CPU
-    bottom = matrix.new_tensor([0.0, 0.0, 1.0])
+    bottom = vector([0, 0, 1], matrix.device)
     linear = matrix[:, :2, :2]
     determinant = linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0]
     largest = linear.abs().amax((-2, -1)) / determinant.abs()

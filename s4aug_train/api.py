@@ -120,15 +120,16 @@ def evaluate_checkpoint(
     checkpoint = Checkpoint.read(find_checkpoint(path))
     config = checkpoint.config.updated(config_changes)
     device = choose_device(config.train.device)
-    tiles_split = checkpoint.split if split == "val" else Split.read(Path(split))
+    ids = checkpoint.split.val if split == "val" else _unseen(checkpoint, config, Path(split))
     _check_classes(checkpoint, config)
     workers = config.train.workers
-    tiles = load_validation(config.data, checkpoint.classes, tiles_split.val, workers=workers, on_progress=on_progress)
-    if tiles[0].image.shape[0] != checkpoint.bands:
-        raise DataError(
-            f"{config.data.path} has {tiles[0].image.shape[0]} bands, the checkpoint was trained on "
-            f"{checkpoint.bands}; evaluate on data of the same bands"
-        )
+    tiles = load_validation(config.data, checkpoint.classes, ids, workers=workers, on_progress=on_progress)
+    for tile in tiles:
+        if tile.image.shape[0] != checkpoint.bands:
+            raise DataError(
+                f"tile {tile.id} of {config.data.path} has {tile.image.shape[0]} bands, the checkpoint was trained "
+                f"on {checkpoint.bands}; evaluate on data of the same bands"
+            )
     network = checkpoint.build_network().to(device)
     record = _evaluate(network, checkpoint, tiles, config.train, device, checkpoint.step, on_progress)
     assert record is not None
@@ -236,6 +237,19 @@ def _checkpoint(state: TrainingState, config: Config, dataset: Dataset) -> Check
         network=state.network.state_dict(),
         training=state.state_dict(),
     )
+
+
+def _unseen(checkpoint: Checkpoint, config: Config, manifest: Path) -> tuple[str, ...]:
+    """The validation tiles of a manifest; none of them may be one that the checkpoint was trained on."""
+    ids = Split.read(manifest).val
+    trained = {*checkpoint.split.labeled, *checkpoint.split.unlabeled}
+    seen = [tile for tile in ids if tile in trained]
+    if seen and config.data.path == checkpoint.config.data.path:
+        raise DataError(
+            f"{manifest}: {len(seen)} of its {len(ids)} validation tiles, for example {seen[0]}, were trained on; "
+            f"evaluate on tiles that were held out"
+        )
+    return ids
 
 
 def _check_classes(checkpoint: Checkpoint, config: Config) -> None:

@@ -77,6 +77,8 @@ class Report:
         classes: Every real class.
         ignored_share: Of the mask pixels, those without a class: unknown, off palette, nodata.
         nodata_share: Of the image pixels, those that are not real.
+        training: Pairs that may be trained on; `--labeled` of them with their masks.
+        validation: Pairs that would be held out.
         problems: Fatal ones first.
     """
 
@@ -97,6 +99,8 @@ class Report:
     classes: tuple[ClassShare, ...]
     ignored_share: float
     nodata_share: float
+    training: int
+    validation: int
     problems: tuple[Problem, ...]
 
     @property

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from .config import DataConfig
+from .data.dataset import training_and_validation
 from .data.decoding import observed
 from .data.layouts import Listing, TileFile
 from .data.palette import IGNORE, ClassEntry, ClassTable
 from .data.raster import RasterInfo, read_info, read_strips, read_valid
-from .diagnosis import EXAMPLES, ClassShare, Mismatch, Seen, Unreadable, find_problems
+from .data.split import read_groups
+from .diagnosis import EXAMPLES, ClassShare, Mismatch, Problem, Seen, Unreadable, find_problems
 from .diagnosis import Report as Report
 from .errors import DataError
 
@@ -57,13 +60,15 @@ def inspect(
         workers: Threads that decode.
         on_progress: Called with (tiles done, tiles in all) after every tile.
     """
+    plan, problems = _plan(listing)
     findings = []
     with ThreadPoolExecutor(max_workers=workers) as pool:
         for finding in pool.map(lambda tile: _examine(tile, classes), listing.tiles):
             findings.append(finding)
             if on_progress is not None:
                 on_progress(len(findings), len(listing.tiles))
-    return _report(listing, classes, mismatch, findings)
+    report = _report(listing, classes, mismatch, findings, plan)
+    return replace(report, problems=(*problems, *report.problems))
 
 
 def proposed_classes(report: Report) -> ClassTable | None:
@@ -140,7 +145,17 @@ def _examine_mask(
     return counts, off, seen
 
 
-def _report(listing: Listing, classes: ClassTable | None, mismatch: str, findings: list[_Finding]) -> Report:
+def _plan(listing: Listing) -> tuple[tuple[int, int], tuple[Problem, ...]]:
+    """Pairs to train on and to hold out, by tiles.csv or by number."""
+    try:
+        return training_and_validation(listing, read_groups(listing.root), DataConfig()), ()
+    except DataError as error:
+        return (0, 0), (Problem(str(error), "correct or remove tiles.csv", fatal=True),)
+
+
+def _report(
+    listing: Listing, classes: ClassTable | None, mismatch: str, findings: list[_Finding], plan: tuple[int, int]
+) -> Report:
     images = [finding.image for finding in findings if finding.image]
     mismatches = tuple(finding.mismatch for finding in findings if finding.mismatch)
     used = [f for f in findings if f.mask and not (f.mismatch and mismatch == "skip")]
@@ -164,6 +179,8 @@ def _report(listing: Listing, classes: ClassTable | None, mismatch: str, finding
         "observed": _seen((f.tile.id, f.observed) for f in used),
         "classes": _class_shares(classes, used),
         "ignored_share": _share(counts[IGNORE], counts.sum()),
+        "training": plan[0],
+        "validation": plan[1],
         "nodata_share": _share(sum(f.nodata for f in findings), sum(f.pixels for f in findings)),
     }
     problems = find_problems(Report(**facts, problems=()), classes, mismatch, len(used))

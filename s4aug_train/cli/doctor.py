@@ -88,6 +88,7 @@ def _overview(report: Report) -> Table:
         ("Layout", "; ".join((report.layout, *report.notes))),
         ("Labelled tiles", f"{report.pairs:,}"),
         ("Unlabelled tiles", f"{report.unlabelled:,}"),
+        ("Training", f"up to {report.training:,} labelled tiles; {report.validation:,} held out for validation"),
         ("Masks without image", f"{len(report.orphan_masks):,}"),
         ("Sizes (H x W px)", _kinds(report.sizes)),
         ("Bands", _kinds(report.bands)),

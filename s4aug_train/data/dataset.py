@@ -132,7 +132,10 @@ def load_validation(
             f"{missing[0]}; give the folder that the split was made for, or another --split"
         )
     chosen = [files[tile] for tile in ids]
-    return list(_decoded(chosen, classes, config.mismatch, workers, on_progress).values())
+    tiles = list(_decoded(chosen, classes, config.mismatch, workers, on_progress).values())
+    if not tiles:
+        raise DataError(f"there is no tile to evaluate in {config.path}; change the split or --mismatch")
+    return tiles
 
 
 def _external(config: DataConfig, listing: Listing) -> list[TileFile]:

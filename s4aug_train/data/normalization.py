@@ -52,5 +52,5 @@ def choose_normalization(tiles: Sequence[Tile]) -> Normalization:
     means = total / np.maximum(count, 1)
     deviations = np.sqrt(np.maximum(squares / np.maximum(count, 1) - means**2, 0))
     # A constant band carries nothing; dividing by 0, or by what rounding leaves of it, would make it NaN or huge.
-    deviations = np.where(deviations > 1e-6 * np.abs(means), deviations, 1.0)
+    deviations = np.where(deviations > 1e-5 * np.abs(means), deviations, 1.0)
     return Normalization(tuple(means.tolist()), tuple(deviations.tolist()), "measured")

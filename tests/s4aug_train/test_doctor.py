@@ -257,3 +257,20 @@ def test_dubai_sizes_and_colours_are_those_that_pillow_counts(tmp_path):
     assert {entry.id for entry in report.mismatches} == differ
     assert [(seen.item, seen.pixels) for seen in report.off_palette] == [("0,0,0", black)]
     assert report.classes[4].pixels == water
+
+
+def test_the_report_tells_what_would_be_trained_on_and_held_out(demo_folder, tmp_path):
+    import shutil
+
+    report = inspect(find_tiles(demo_folder), DEEPGLOBE)
+    assert (report.training, report.validation) == (10, 2)
+    copy = shutil.copytree(demo_folder, tmp_path / "copy")
+    ids = [tile.id for tile in find_tiles(copy).labelled]
+    rows = [f"{tile},{i},{'val' if i < 5 else 'train'}" for i, tile in enumerate(ids)]
+    (copy / "tiles.csv").write_text("\n".join(["id,spatial_group,split", *rows]))
+    report = inspect(find_tiles(copy), DEEPGLOBE)
+    assert (report.training, report.validation) == (7, 5)
+    (copy / "tiles.csv").write_text("id,group\n1,2\n")
+    report = inspect(find_tiles(copy), DEEPGLOBE)
+    assert not report.ok
+    assert "tiles.csv" in report.problems[0].what

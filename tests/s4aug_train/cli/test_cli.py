@@ -101,10 +101,27 @@ def test_evaluate_of_the_last_checkpoint_is_the_last_line_of_metrics(run, demo_f
 
 
 def test_evaluate_uses_the_validation_tiles_of_a_manifest(run, demo_folder, tmp_path):
-    manifest = tmp_path / "split.json"
-    call("split", "--data", demo_folder, "--labeled", 3, "--val", 1, "--out", manifest)
+    manifest, val = tmp_path / "split.json", json.loads((run[0] / "splits.json").read_text())["val"]
+    manifest.write_text(json.dumps({"labeled": [], "unlabeled": [], "val": val[:1]}))
     table = call("evaluate", run[0], "--data", demo_folder, "--split", manifest)
     assert "1 tiles" in table.stdout
+
+
+def test_evaluate_refuses_tiles_that_were_trained_on(run, demo_folder, tmp_path):
+    manifest, split = tmp_path / "split.json", json.loads((run[0] / "splits.json").read_text())
+    manifest.write_text(json.dumps({"labeled": [], "unlabeled": [], "val": split["val"] + split["labeled"][:1]}))
+    line = failure("evaluate", run[0], "--data", demo_folder, "--split", manifest)
+    assert split["labeled"][0] in line
+    assert "trained on" in line
+
+
+def test_split_writes_a_manifest_that_fit_takes(demo_folder, tmp_path):
+    manifest = tmp_path / "split.json"
+    call("split", "--data", demo_folder, "--labeled", 3, "--val", 1, "--out", manifest)
+    call(*fit_arguments(demo_folder, tmp_path / "run", "--steps", 1, "--split", manifest))
+    used, drawn = (json.loads(path.read_text()) for path in (tmp_path / "run" / "splits.json", manifest))
+    assert used["hash"] == drawn["hash"]
+    assert len(used["labeled"]) == 3
 
 
 def test_a_second_run_of_one_seed_has_the_same_weights(run, demo_folder, tmp_path):
