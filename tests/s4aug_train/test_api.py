@@ -1,0 +1,111 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from s4aug_train import api
+from s4aug_train.config import preset
+from s4aug_train.data.palette import ClassEntry, ClassTable
+from s4aug_train.data.split import Split
+from s4aug_train.engine import Checkpoint, RunFolder
+from s4aug_train.errors import CheckpointError, ConfigError, DataError
+from s4aug_train.records import EvaluationRecord, StepRecord
+
+
+@pytest.fixture(scope="module")
+def config(demo_folder):
+    return preset("quick").updated(
+        {
+            "data.path": str(demo_folder),
+            "data.labeled": 4,
+            "model.weights": "none",
+            "train.steps": 2,
+            "train.crop": 64,
+            "train.log_every": 1,
+            "train.window": 64,
+            "train.stride": 64,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory, shared_cache):
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "run")
+    return run, list(api.fit(config, run))
+
+
+def test_fit_yields_what_it_writes(finished):
+    run, records = finished
+    assert [type(record) for record in records].count(StepRecord) == 2
+    assert isinstance(records[-1], EvaluationRecord)
+    assert len(run.metrics.read_text().splitlines()) == len(records)
+
+
+def test_evaluation_of_the_checkpoint_is_that_of_the_run(finished):
+    run, records = finished
+    again = api.evaluate_checkpoint(run.path, {})
+    assert again == records[-1]
+
+
+def test_auto_takes_the_gpu_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert api.choose_device("auto").type == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert api.choose_device("auto").type == "cpu"
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", ""])
+def test_an_impossible_device_is_refused(name):
+    with pytest.raises(ConfigError, match="device|no cuda"):
+        api.choose_device(name)
+
+
+def edited(run, tmp_path, **changes):
+    path = tmp_path / "edited.pt"
+    replace(Checkpoint.read(run.last), **changes).write(path)
+    return path
+
+
+def test_resume_refuses_another_split_or_other_classes(finished, config, tmp_path):
+    run, _ = finished
+    split = Checkpoint.read(run.last).split
+    other = Split(split.labeled[1:], (*split.unlabeled, split.labeled[0]), split.val)
+    with pytest.raises(CheckpointError, match="split"):
+        list(api.fit(config, run, resume=edited(run, tmp_path, split=other)))
+    table = ClassTable(tuple(ClassEntry(f"class {i}", value=i) for i in range(6)))
+    with pytest.raises(CheckpointError, match=r"classes \(was class 0"):
+        list(api.fit(config, run, resume=edited(run, tmp_path, classes=table)))
+
+
+def test_resume_may_change_what_does_not_matter(finished, config):
+    run, _ = finished
+    changed = config.updated({"train.workers": 0, "train.log_every": 7, "train.device": "cpu"})
+    assert list(api.fit(changed, run, resume=run.last)) == []
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(finished, config):
+    run, _ = finished
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    with pytest.raises(CheckpointError, match=r"train\.lr"):
+        list(api.fit(config.updated({"train.lr": 0.5}), run, resume=run.last))
+    assert before == {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+
+
+def test_data_of_other_bands_is_refused(finished, tmp_path):
+    from s4aug_train.data.palette import DEEPGLOBE
+    from s4aug_train.data.raster import write_image
+
+    run, _ = finished
+    for tile in Checkpoint.read(run.last).split.val:
+        write_image(tmp_path / "images" / f"{tile}.png", np.zeros((1, 32, 32), np.uint8))
+        write_image(tmp_path / "masks" / f"{tile}.png", np.zeros((3, 32, 32), np.uint8))
+    DEEPGLOBE.write(tmp_path / "class_dict.csv")
+    with pytest.raises(DataError, match="has 1 bands, the checkpoint was trained on 3"):
+        api.evaluate_checkpoint(run.path, {"data.path": str(tmp_path)})
+
+
+def test_the_environment_names_versions_and_machine():
+    facts = api.environment(torch.device("cpu"))
+    assert facts["torch"] == torch.__version__.split("+")[0] or facts["torch"] == torch.__version__
+    assert {"s4aug", "python", "platform", "device", "threads", "kornia", "numpy", "rasterio"} <= set(facts)
