@@ -78,9 +78,10 @@ class Pool:
         return _stacked([_cut(tile, self.crop, rng) for tile in chosen], [tile.id for tile in chosen], self.labelled)
 
     def _deck(self) -> np.ndarray:
-        """Indices of tiles, larger scenes repeated."""
+        """Indices of tiles, each as often as its area holds that of the smallest (or of a crop)."""
         areas = np.array([tile.size[0] * tile.size[1] for tile in self.tiles], dtype=np.float64)
-        repeats = np.maximum(1, np.round(areas / np.median(areas))).astype(int)
+        unit = max(areas.min(), self.crop**2)
+        repeats = np.maximum(1, np.round(areas / unit)).astype(int)
         return np.repeat(np.arange(len(self.tiles)), repeats)
 
 

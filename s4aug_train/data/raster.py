@@ -13,7 +13,7 @@ import numpy as np
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NodataShadowWarning, NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from ..errors import DataError
@@ -176,7 +176,7 @@ def write_image(path: Path, array: np.ndarray, *, quality: int = 95) -> None:
     profile |= {"height": array.shape[1], "width": array.shape[2]}
     if driver == "JPEG":
         profile["QUALITY"] = quality
-    _ignore_missing_georeference()
+    _ignore_warnings()
     with (
         atomic_path(path) as temporary,
         rasterio.Env(GDAL_PAM_ENABLED="NO"),
@@ -187,7 +187,7 @@ def write_image(path: Path, array: np.ndarray, *, quality: int = 95) -> None:
 
 def _open(path: Path) -> DatasetReader:
     _check_file(path)
-    _ignore_missing_georeference()
+    _ignore_warnings()
     with _explained(path):
         dataset: DatasetReader = rasterio.open(path)
     known = dataset.driver in DRIVERS.values()
@@ -221,17 +221,17 @@ def _explained(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _ignore_missing_georeference() -> None:
-    """Silence rasterio's warning of plain pictures, for good.
+def _ignore_warnings() -> None:
+    """Silence rasterio's warnings of plain pictures, and of nodata beside alpha (`_valid` reads both), for good.
 
     `warnings.catch_warnings` is not safe in threads: two that overlap restore each other's
     filters. A filter of our own is; it is put back where others (pytest) have covered it.
     """
     with _warnings_lock:
-        general = (f for f in warnings.filters if f[1] is None and f[3] is None)  # of any text and module
-        action = next((f[0] for f in general if issubclass(NotGeoreferencedWarning, f[2])), None)
-        if action != "ignore":
-            warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+        general = [f for f in warnings.filters if f[1] is None and f[3] is None]  # of any text and module
+        for category in (NotGeoreferencedWarning, NodataShadowWarning):
+            if next((f[0] for f in general if issubclass(category, f[2])), None) != "ignore":
+                warnings.filterwarnings("ignore", category=category)
 
 
 def _decoded_dtype(dataset: DatasetReader) -> str:

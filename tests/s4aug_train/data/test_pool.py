@@ -56,6 +56,18 @@ def test_every_tile_is_shown_once_before_any_is_shown_again(batch):
     assert shown[:7] != shown[7:14]
 
 
+def test_two_scenes_are_shown_by_their_areas():
+    source = pool(tile("small"), tile("large", (160, 200)))
+    ids = [name for step in range(17) for name in source.crops(0, step, "s", 1).ids]
+    assert Counter(ids) == {"small": 1, "large": 16}
+
+
+def test_a_tiny_tile_does_not_swell_the_others():
+    source = pool(tile("tiny", (2, 2)), tile("t", (40, 50)), crop=16)
+    ids = [name for step in range(9) for name in source.crops(0, step, "s", 1).ids]
+    assert Counter(ids) == {"tiny": 1, "t": 8}
+
+
 def test_a_scene_of_16_times_the_area_is_shown_16_times_as_often():
     small = [tile(f"t{i}", (40, 50)) for i in range(6)]
     source = pool(*small, tile("large", (160, 200)))

@@ -319,3 +319,12 @@ def test_what_no_picture_can_hold_is_refused_and_leaves_nothing(tmp_path, name, 
     with pytest.raises(DataError, match="cannot write"):
         write_image(tmp_path / name, array)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nodata_beside_a_fourth_band_is_read_without_a_warning(tmp_path):
+    array = np.random.default_rng(0).integers(1, 200, (4, 40, 40)).astype(np.uint8)
+    array[:, :5] = 0
+    path = write_tiff(tmp_path / "a.tif", array, nodata=0)
+    valid = read_valid(path)
+    assert not valid[:5].any()
+    assert valid[5:].all()
