@@ -9,8 +9,9 @@ from torch import Tensor
 
 from .checks import Size, check_size
 from .errors import ArgumentError
+from .linear import linear_part, vector
 from .philox import uniform
-from .transform import AffineTransform, linear_part, vector
+from .transform import AffineTransform
 
 Range = tuple[float, float]
 NUMBERS_PER_SAMPLE = 9

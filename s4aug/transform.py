@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .checks import Size, check_size
 from .errors import ArgumentError
+from .linear import Numbers, broadcast, linear_part, vector
 
 FRACTION_BITS = 32
 ONE = 1 << FRACTION_BITS
@@ -18,8 +19,6 @@ LATTICE_TOLERANCE_PX = 1e-9
 # Linear entries and offsets beyond these would leave int64 at sides of 32768 px.
 LINEAR_LIMIT = 2.0**14
 OFFSET_LIMIT_PX = 2.0**29
-
-Numbers = Tensor | float | Sequence[float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +162,7 @@ class AffineTransform:
             "shear": (shear, 2),
             "center": (middle if center is None else center, 2),
         }
-        values = _broadcast(named)
+        values = broadcast(named)
         linear = linear_part(values["angle"][:, 0], values["scale"], values["shear"])
         pivot = values["center"]
         offset = pivot + values["translation"] - (linear @ pivot[..., None])[..., 0]
@@ -343,30 +342,6 @@ def source_axes(transform: AffineTransform, dtype: torch.dtype, device: torch.de
     return axes[0], axes[1]
 
 
-def vector(values: Sequence[float], device: torch.device | str) -> Tensor:  # [N] float64
-    """Numbers on a device, written there by fills: a copy from the host would wait for the device."""
-    return torch.stack([torch.full((), value, dtype=torch.float64, device=device) for value in values])
-
-
-def linear_part(angle: Tensor, scale: Tensor, shear: Tensor) -> Tensor:
-    """Rotation x scale x shear.
-
-    Args:
-        angle: [B], degrees, counter-clockwise as displayed; float64.
-        scale: [B, 2], (x, y).
-        shear: [B, 2], (x, y), degrees.
-
-    Returns:
-        [B, 2, 2] float64.
-    """
-    cos, sin = _cos_sin(angle)
-    rotation = torch.stack([cos, sin, -sin, cos], -1).reshape(-1, 2, 2)
-    tan_x, tan_y = torch.tan(torch.deg2rad(shear)).unbind(-1)
-    one = torch.ones_like(tan_x)
-    slant = torch.stack([one, -tan_x, -tan_y, 1 + tan_x * tan_y], -1).reshape(-1, 2, 2)
-    return rotation @ (scale[..., None] * slant)
-
-
 def map_size(frame: Size, stride: float) -> Size:
     """Size of a map of cells of `stride` px over a frame: ceil(frame / stride)."""
     return math.ceil(frame[0] / stride - 1e-9), math.ceil(frame[1] / stride - 1e-9)
@@ -444,37 +419,8 @@ def _snapped(real: Tensor | None) -> Axis:  # [B, h, w] float64
     return Axis(whole.long(), fraction, 1 - fraction, nearest)
 
 
-def _cos_sin(angle: Tensor) -> tuple[Tensor, Tensor]:  # degrees, float64
-    quarter = torch.round(angle.detach() / 90)
-    rest = torch.deg2rad(angle - 90 * quarter)
-    cos, sin = torch.cos(rest), torch.sin(rest)
-    k = quarter.remainder(4)
-    turned_cos = torch.where(k == 0, cos, torch.where(k == 1, -sin, torch.where(k == 2, -cos, sin)))
-    turned_sin = torch.where(k == 0, sin, torch.where(k == 1, cos, torch.where(k == 2, -sin, -cos)))
-    return turned_cos, turned_sin
-
-
 def _eye(offset: Tensor) -> Tensor:  # [B, 2] -> [B, 2, 2]
     return torch.eye(2, dtype=torch.float64, device=offset.device).expand(offset.shape[0], 2, 2)
-
-
-def _broadcast(named: dict[str, tuple[Numbers, int]]) -> dict[str, Tensor]:
-    """Bring parameters to [B, width] float64 on one device."""
-    device = next((v.device for v, _ in named.values() if isinstance(v, Tensor)), torch.device("cpu"))
-    columns = {}
-    for name, (value, width) in named.items():
-        tensor = torch.as_tensor(value, dtype=torch.float64, device=device)
-        per_sample = tensor.ndim == 1 and (width == 1 or (name == "scale" and isinstance(value, Tensor)))
-        tensor = tensor[:, None] if per_sample else tensor
-        tensor = tensor.reshape(1, -1) if tensor.ndim < 2 else tensor
-        if tensor.ndim != 2 or tensor.shape[1] not in (1, width):
-            raise ArgumentError(f"{name} must have shape [B, {width}] or [B], got {list(tensor.shape)}")
-        columns[name] = tensor.expand(-1, width)
-    batch = next((tensor.shape[0] for tensor in columns.values() if tensor.shape[0] != 1), 1)
-    for name, tensor in columns.items():
-        if tensor.shape[0] not in (1, batch):
-            raise ArgumentError(f"{name} has batch {tensor.shape[0]}, another parameter has {batch}")
-    return {name: tensor.expand(batch, -1) for name, tensor in columns.items()}
 
 
 def _check_matrix(matrix: Tensor) -> None:  # [B, 3, 3] on the CPU

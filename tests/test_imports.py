@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {
     "s4aug": [
         {"errors", "version"},
-        {"checks"},
+        {"checks", "linear"},
         {"transform", "philox"},
         {"sampling", "backends."},
         {"warp"},
