@@ -20,6 +20,8 @@ LATTICE_TOLERANCE_PX = 1e-9
 LINEAR_LIMIT = 2.0**14
 OFFSET_LIMIT_PX = 2.0**29
 
+Geotransform = tuple[float, float, float, float, float, float]
+
 
 @dataclass(frozen=True, eq=False)
 class AffineTransform:
@@ -261,6 +263,44 @@ class AffineTransform:
         moved = self.points(corners.reshape(xyxy.shape[0], -1, 2)).reshape(*xyxy.shape[:-1], 4, 2)
         return torch.cat([moved.amin(-2), moved.amax(-2)], -1).to(xyxy.dtype)
 
+    def to_rasterio(self, geotransform: Sequence[float], index: int = 0) -> Geotransform:
+        """The geotransform of the warped raster.
+
+        Convention:
+            A geotransform counts from the outer corner of the first pixel, this class from its centre; the half
+            pixel is taken care of.
+
+        Args:
+            geotransform: Of the source raster: `dataset.transform`, or (a, b, c, d, e, f) in rasterio's order.
+            index: Which sample of the batch.
+
+        Returns:
+            (a, b, c, d, e, f); `rasterio.Affine(*coefficients)` is what rasterio takes.
+        """
+        source = _corner_matrix(geotransform)
+        moved = source @ _CORNER @ self.inverse().matrix[index].detach().cpu() @ _CORNER.inverse()
+        return tuple(moved[:2].flatten().tolist())  # type: ignore[return-value]
+
+    @classmethod
+    def from_rasterio(
+        cls, source: Sequence[float], target: Sequence[float], size: Size, out_size: Size
+    ) -> "AffineTransform":
+        """The motion from one raster's pixels to another's, of the same coordinate system; batch 1.
+
+        Args:
+            source: Geotransform of the source raster, as in `to_rasterio`.
+            target: Geotransform of the output raster.
+            size: (H, W) of the source raster.
+            out_size: (H, W) of the output raster.
+
+        Raises:
+            ArgumentError: A geotransform that cannot be inverted.
+        """
+        world = [_corner_matrix(geotransform) for geotransform in (source, target)]
+        if any(torch.linalg.det(matrix) == 0 for matrix in world):
+            raise ArgumentError(f"a geotransform cannot be inverted: {tuple(source)}, {tuple(target)}")
+        return cls((_CORNER.inverse() @ world[1].inverse() @ world[0] @ _CORNER)[None], size, out_size)
+
     def to(self, device: torch.device | str) -> "AffineTransform":
         """The same transforms on another device."""
         return self._with(self.matrix.to(device), self.size, self.out_size)
@@ -281,6 +321,14 @@ class AffineTransform:
         rows = vector([*linear[0], *linear[1]], device).expand(batch, 4).unflatten(1, (2, 2))
         moved = vector(offset, device).expand(batch, 2)
         return cls.from_linear(rows, moved, check_size(size, "size"), check_size(out_size, "out_size"))
+
+
+# From pixel centres at whole numbers to pixel corners at whole numbers.
+_CORNER = torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]], dtype=torch.float64)
+
+
+def _corner_matrix(geotransform: Sequence[float]) -> Tensor:  # [3, 3] on the CPU
+    return torch.tensor([*tuple(geotransform)[:6], 0.0, 0.0, 1.0], dtype=torch.float64).reshape(3, 3)
 
 
 class Axis(NamedTuple):

@@ -487,3 +487,43 @@ class TestFixedPoint:
         t = AffineTransform.shift(torch.tensor([[-0.5 + 1e-13, -0.5 - 1e-13]]).double(), (8, 8))
         axis_x, axis_y = source_axes(t, dtype, torch.device("cpu"))
         assert axis_x.nearest[0, 0].tolist() == axis_y.nearest[0, :, 0].tolist() == list(range(1, 9))
+
+
+class TestGeotransform:
+    """Rasters: `rasterio.transform` and the pixels' own world coordinates are the truth."""
+
+    SOURCE = (0.5, 0.0, 431000.0, 0.0, -0.5, 5271000.0)
+
+    def world(self, geotransform, xy):
+        """World coordinates of pixel centres, by rasterio."""
+        from rasterio import Affine
+        from rasterio.transform import xy as centres
+
+        east, north = centres(Affine(*geotransform), [y for _, y in xy], [x for x, _ in xy])
+        return np.stack([east, north], -1)
+
+    @pytest.mark.parametrize("geotransform", [SOURCE, (0.3, 0.1, 5.0, -0.05, -0.4, 9.0)])
+    def test_a_pixel_keeps_its_place_in_the_world(self, geotransform):
+        t = AffineTransform.from_params(angle=[20.0, -50.0], scale=1.3, translation=(3.5, -2.0), size=(40, 60))
+        xy = [(0.0, 0.0), (59.0, 39.0), (12.25, 30.5)]
+        for index in range(2):
+            moved = t[index].points(torch.tensor([xy], dtype=torch.float64))[0].tolist()
+            there = self.world(t.to_rasterio(geotransform, index), moved)
+            np.testing.assert_allclose(there, self.world(geotransform, xy), rtol=0, atol=1e-8)
+
+    def test_a_crop_moves_the_origin_by_whole_pixels(self):
+        crop = AffineTransform.crop(torch.tensor([10]), torch.tensor([4]), (8, 8), (40, 60))
+        assert crop.to_rasterio(self.SOURCE) == (0.5, 0.0, 431002.0, 0.0, -0.5, 5270995.0)
+
+    def test_a_resize_keeps_the_outer_corner(self):
+        half = AffineTransform.resize((20, 30), (40, 60), 1)
+        np.testing.assert_allclose(half.to_rasterio(self.SOURCE), (1.0, 0, 431000.0, 0, -1.0, 5271000.0), rtol=1e-15)
+
+    def test_from_rasterio_is_the_way_back(self):
+        t = AffineTransform.from_params(angle=33.0, scale=0.8, size=(40, 60))
+        again = AffineTransform.from_rasterio(self.SOURCE, t.to_rasterio(self.SOURCE), (40, 60), (40, 60))
+        assert_close(again.matrix, t.matrix, rtol=0, atol=1e-6)
+
+    def test_a_flat_geotransform_is_refused(self):
+        with pytest.raises(ArgumentError, match="cannot be inverted"):
+            AffineTransform.from_rasterio((0.0, 0, 1, 0, 0, 1), self.SOURCE, (4, 4), (4, 4))
