@@ -9,13 +9,14 @@ import torch
 
 from s4aug import __version__
 
-from .config import Config, TrainConfig, read_settings
+from .config import Config, TrainConfig
 from .data.cache import Tile
 from .data.dataset import Dataset, Progress, list_tiles, load_dataset, load_validation
-from .data.layouts import choose_classes
-from .data.pool import Pool
+from .data.layouts import Listing, choose_classes
+from .data.palette import ClassTable
+from .data.pool import Pool, check_alike
 from .data.split import Split
-from .engine import PRECISIONS, Checkpoint, Loader, RunFolder, TrainingState, find_checkpoint, train
+from .engine import PRECISIONS, Checkpoint, Loader, RunFolder, TrainingState, clear, find_checkpoint, train
 from .errors import CheckpointError, ConfigError, DataError
 from .evaluate import evaluate
 from .files import write_json, write_text
@@ -28,6 +29,9 @@ from .rng import stream_seed
 # What a resumed run may change; all else would make it another run.
 FREE_ON_RESUME = {
     "data.path",
+    "data.classes",
+    "data.unlabeled",
+    "data.split",
     "train.device",
     "train.workers",
     "train.log_every",
@@ -41,6 +45,7 @@ def fit(
     run: RunFolder,
     *,
     resume: Path | None = None,
+    overwrite: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Progress | None = None,
 ) -> Iterator[Record]:
@@ -50,6 +55,7 @@ def fit(
         config: All settings.
         run: The folder it writes to; see `engine.claim` for whether it may.
         resume: A checkpoint to go on from.
+        overwrite: Give up what the folder holds, once everything is ready to begin.
         should_stop: Asked after each step; when true a checkpoint is written and the run ends.
         on_progress: Called with what is being done, how much is done, and of how much.
 
@@ -61,6 +67,7 @@ def fit(
     """
     device = choose_device(config.train.device)
     checkpoint = None if resume is None else Checkpoint.read(resume)
+    list_tiles(config.data, on_progress)  # a wrong folder is told before a download
     pretrained = None if checkpoint else read_encoder_weights(config.model.encoder, config.model.weights)
     workers = config.train.workers
     dataset = load_dataset(config.data, config.train.seed, workers=workers, on_progress=on_progress)
@@ -73,15 +80,17 @@ def fit(
         state.load(checkpoint.step, checkpoint.best, checkpoint.network, checkpoint.training)
     method = make_method(config, dataset.normalization)
     loader = _loader(config.train, dataset, method, device)
+    if overwrite:
+        clear(run)
     _describe(run, config, dataset, device)
-    metrics = MetricsFile(run.metrics, after_step=state.step)
+    metrics = MetricsFile(run.metrics, state.step, state.evaluated)
     on_step = _named(on_progress, "training")
 
     def save(improved: bool) -> None:
         snapshot = _checkpoint(state, config, dataset)
-        snapshot.write(run.last)
         if improved:
             snapshot.write(run.best)
+        snapshot.write(run.last)
 
     for record in train(
         state,
@@ -118,18 +127,19 @@ def evaluate_checkpoint(
         DataError: The tiles are not there.
     """
     checkpoint = Checkpoint.read(find_checkpoint(path))
-    config = checkpoint.config.updated(config_changes)
+    config = checkpoint.config.updated({"data.classes": None, **config_changes})
     device = choose_device(config.train.device)
     ids = checkpoint.split.val if split == "val" else _unseen(checkpoint, config, Path(split))
-    _check_classes(checkpoint, config)
+    listing = list_tiles(config.data, on_progress)
+    classes = _classes_of(listing, config, checkpoint)
     workers = config.train.workers
-    tiles = load_validation(config.data, checkpoint.classes, ids, workers=workers, on_progress=on_progress)
-    for tile in tiles:
-        if tile.image.shape[0] != checkpoint.bands:
-            raise DataError(
-                f"tile {tile.id} of {config.data.path} has {tile.image.shape[0]} bands, the checkpoint was trained "
-                f"on {checkpoint.bands}; evaluate on data of the same bands"
-            )
+    tiles = load_validation(listing, config.data, classes, ids, workers=workers, on_progress=on_progress)
+    check_alike(tiles)
+    if tiles[0].image.shape[0] != checkpoint.bands:
+        raise DataError(
+            f"tile {tiles[0].id} of {config.data.path} has {tiles[0].image.shape[0]} bands, the checkpoint was "
+            f"trained on {checkpoint.bands}; evaluate on data of the same bands"
+        )
     network = checkpoint.build_network().to(device)
     record = _evaluate(network, checkpoint, tiles, config.train, device, checkpoint.step, on_progress)
     assert record is not None
@@ -148,6 +158,8 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"train.device must be auto, cpu, cuda or cuda:N, got {name!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"train.device must be auto, cpu, cuda or cuda:N, got {name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"there is no {name}: torch sees {torch.cuda.device_count()} GPUs; use --device cpu")
     return device
@@ -168,17 +180,14 @@ def check_resumable(checkpoint: Checkpoint, config: Config, dataset: Dataset) ->
     ]
     if checkpoint.classes.key != dataset.classes.key:
         changed.append(f"classes (was {', '.join(checkpoint.classes.names)}, now {', '.join(dataset.classes.names)})")
+    if (checkpoint.bands, checkpoint.normalization) != (dataset.bands, dataset.normalization):
+        changed.append("the images (their bands or statistics are others)")
     if checkpoint.split.hash != dataset.split.hash:
         changed.append(f"split (was {checkpoint.split.hash}, now {dataset.split.hash})")
     if changed:
         raise CheckpointError(
             f"a resumed run cannot change {'; '.join(changed)}: put it back, or begin a new run with another --out"
         )
-
-
-def saved_settings(run: RunFolder) -> dict[str, object]:
-    """The settings of a run folder, for resuming it."""
-    return read_settings(run.config) if run.config.exists() else {}
 
 
 def _new_network(config: Config, dataset: Dataset) -> UNet:
@@ -244,7 +253,7 @@ def _unseen(checkpoint: Checkpoint, config: Config, manifest: Path) -> tuple[str
     ids = Split.read(manifest).val
     trained = {*checkpoint.split.labeled, *checkpoint.split.unlabeled}
     seen = [tile for tile in ids if tile in trained]
-    if seen and config.data.path == checkpoint.config.data.path:
+    if seen and Path(config.data.path).resolve() == Path(checkpoint.config.data.path).resolve():
         raise DataError(
             f"{manifest}: {len(seen)} of its {len(ids)} validation tiles, for example {seen[0]}, were trained on; "
             f"evaluate on tiles that were held out"
@@ -252,15 +261,16 @@ def _unseen(checkpoint: Checkpoint, config: Config, manifest: Path) -> tuple[str
     return ids
 
 
-def _check_classes(checkpoint: Checkpoint, config: Config) -> None:
-    """A folder that has a class table of its own must have the checkpoint's classes."""
-    listing = list_tiles(config.data)
-    table = choose_classes(listing, Path(config.data.classes) if config.data.classes else None)
-    if table is not None and table.names != checkpoint.classes.names:
+def _classes_of(listing: Listing, config: Config, checkpoint: Checkpoint) -> ClassTable:
+    """How the data's masks are read: by its own table, which must have the checkpoint's classes, or by theirs."""
+    table = choose_classes(listing, Path(config.data.classes) if config.data.classes else None) or checkpoint.classes
+    if table.names != checkpoint.classes.names:
+        known, found = (", ".join(names) for names in (checkpoint.classes.names, table.names))
         raise CheckpointError(
-            f"the checkpoint has {len(checkpoint.classes.names)} classes ({', '.join(checkpoint.classes.names)}), "
-            f"{listing.root} has {len(table.names)} ({', '.join(table.names)}); evaluate on the data it was trained for"
+            f"the checkpoint has {len(checkpoint.classes.names)} classes ({known}), {listing.root} has "
+            f"{len(table.names)} ({found}); evaluate on the classes it was trained for"
         )
+    return table
 
 
 def _describe(run: RunFolder, config: Config, dataset: Dataset, device: torch.device) -> None:

@@ -25,8 +25,9 @@ class DataConfig:
     split: str | None = None  # split manifest (JSON) instead of drawing one
     unlabeled: str | None = None  # folder or glob of further images without masks
     labeled: int = 100  # labelled tiles; the other training tiles are used without their masks
-    val: int = 200  # validation tiles, where tiles.csv names none; at most a fifth of what there is
+    val: int = 0  # validation tiles, where tiles.csv names none; 0: a quarter, at most 200 (200 of DeepGlobe's 803)
     split_seed: int = 0  # of the validation set; the labelled set is drawn by train.seed
+    unpaired: bool = True  # images of the folder without a mask are unlabelled tiles; the paper used none
     include_labeled: bool = False  # labelled images are in the unlabelled pool too
     mismatch: str = "error"  # image and mask of different size: error, crop (to what both have) or skip
 
@@ -141,7 +142,7 @@ CHOICES = {
 }
 AT_LEAST = {
     "data.labeled": 1,
-    "data.val": 1,
+    "data.val": 0,
     "method.weight": 0,
     "method.degrees": 0,
     "method.shear": 0,
@@ -149,7 +150,7 @@ AT_LEAST = {
     "train.steps": 1,
     "train.batch_labeled": 1,
     "train.batch_unlabeled": 1,
-    "train.crop": 32,
+    "train.crop": 64,  # at 32 px the deepest map is one pixel, too little for BatchNorm
     "train.lr": 0,
     "train.weight_decay": 0,
     "train.workers": 0,

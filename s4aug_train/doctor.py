@@ -15,7 +15,7 @@ from .data.decoding import observed
 from .data.layouts import Listing, TileFile
 from .data.palette import IGNORE, ClassEntry, ClassTable
 from .data.raster import RasterInfo, read_info, read_strips, read_valid
-from .data.split import read_groups
+from .data.split import check_counts, read_groups
 from .diagnosis import EXAMPLES, ClassShare, Mismatch, Problem, Seen, Unreadable, find_problems
 from .diagnosis import Report as Report
 from .errors import DataError
@@ -47,6 +47,7 @@ def inspect(
     listing: Listing,
     classes: ClassTable | None,
     *,
+    plan: DataConfig | None = None,
     mismatch: str = "error",
     workers: int = 2,
     on_progress: Callable[[int, int], None] | None = None,
@@ -56,18 +57,19 @@ def inspect(
     Args:
         listing: The tiles.
         classes: The class table; without one the masks' values or colours are counted.
+        plan: Labelled and validation tiles that training would draw; None: whatever there is will do.
         mismatch: What training does with pairs of different size: "error", "crop" or "skip".
         workers: Threads that decode.
         on_progress: Called with (tiles done, tiles in all) after every tile.
     """
-    plan, problems = _plan(listing)
+    counts, problems = _plan(listing, plan)
     findings = []
     with ThreadPoolExecutor(max_workers=workers) as pool:
         for finding in pool.map(lambda tile: _examine(tile, classes), listing.tiles):
             findings.append(finding)
             if on_progress is not None:
                 on_progress(len(findings), len(listing.tiles))
-    report = _report(listing, classes, mismatch, findings, plan)
+    report = _report(listing, classes, mismatch, findings, counts)
     return replace(report, problems=(*problems, *report.problems))
 
 
@@ -145,12 +147,16 @@ def _examine_mask(
     return counts, off, seen
 
 
-def _plan(listing: Listing) -> tuple[tuple[int, int], tuple[Problem, ...]]:
-    """Pairs to train on and to hold out, by tiles.csv or by number."""
+def _plan(listing: Listing, plan: DataConfig | None) -> tuple[tuple[int, int], tuple[Problem, ...]]:
+    """Pairs to train on and to hold out, by tiles.csv or by number, and what is wrong with that."""
+    counts = (0, 0)
     try:
-        return training_and_validation(listing, read_groups(listing.root), DataConfig()), ()
+        counts = training_and_validation(listing, read_groups(listing.root), plan or DataConfig())
+        check_counts(1 if plan is None else plan.labeled, counts[0])
     except DataError as error:
-        return (0, 0), (Problem(str(error), "correct or remove tiles.csv", fatal=True),)
+        what, _, cure = str(error).rpartition("; ")
+        return counts, (Problem(what, cure, fatal=True),)
+    return counts, ()
 
 
 def _report(

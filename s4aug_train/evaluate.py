@@ -7,6 +7,7 @@ from torch import nn
 
 from .data.cache import Tile
 from .data.normalization import Normalization
+from .data.palette import IGNORE
 from .inference import Windows, predict_rows
 from .metrics import Confusion
 from .records import EvaluationRecord
@@ -25,7 +26,7 @@ def evaluate(
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationRecord | None:
-    """Predict every tile and count pixels by true and predicted class; unknown (255) is ignored.
+    """Predict every tile and count pixels by true and predicted class; unknown (255) and nodata are ignored.
 
     Args:
         network: As in `predict_rows`; its mode is put back afterwards.
@@ -48,7 +49,10 @@ def evaluate(
     for done, tile in enumerate(tiles, 1):
         assert tile.labels is not None
         for top, predicted in predict_rows(network, tile, normalization, windows, device=device, autocast=autocast):
-            truth = torch.tensor(tile.labels[top : top + len(predicted)])
+            rows = slice(top, top + len(predicted))
+            truth = torch.tensor(tile.labels[rows])
+            if tile.valid is not None:
+                truth[~torch.tensor(tile.valid[rows])] = IGNORE
             confusion = confusion.added(truth, torch.from_numpy(predicted))
         if on_progress:
             on_progress(done, len(tiles))

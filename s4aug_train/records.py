@@ -60,13 +60,15 @@ class MetricsFile:
 
     Args:
         path: The file.
-        after_step: Lines beyond this step, left by a run that was killed after its last checkpoint, are
-            dropped, so that a resumed run has each step once.
+        step: Step lines beyond this, left by a run that was killed after its last checkpoint, are dropped, so
+            that a resumed run has each step once.
+        evaluated: The same for evaluations.
     """
 
-    def __init__(self, path: Path, after_step: int = 0) -> None:
+    def __init__(self, path: Path, step: int = 0, evaluated: int = 0) -> None:
         self.path = path
-        kept = [line for line in read_metrics(path) if line["step"] <= after_step] if path.exists() else []
+        lines = read_metrics(path) if path.exists() else []
+        kept = [line for line in lines if line["step"] <= (evaluated if "miou" in line else step)]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def append(self, record: Record) -> None:

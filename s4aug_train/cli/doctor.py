@@ -16,7 +16,7 @@ from ..data.layouts import choose_classes
 from ..data.palette import ClassTable
 from ..doctor import Report, inspect, proposed_classes
 from ..errors import DataError
-from .options import data_options, require_data, settings_of
+from .options import data_options, require_data, settings_of, split_options
 from .reporter import Reporter
 
 ROWS = 20  # shown of a table of colours, files or sizes
@@ -24,6 +24,7 @@ ROWS = 20  # shown of a table of colours, files or sizes
 
 @click.command()
 @data_options
+@split_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--write-classes", type=click.Path(path_type=Path), help="Write the class table, or a proposal.")
 @click.pass_context
@@ -37,15 +38,16 @@ def doctor(context: click.Context, /, as_json: bool, write_classes: Path | None,
         report = inspect(
             listing,
             classes,
+            plan=config,
             mismatch=config.mismatch,
             on_progress=lambda done, total: reporter.progress("checking tiles", done, total),
         )
-    if write_classes is not None:
-        _write_classes(write_classes, classes or proposed_classes(report))
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
     else:
         print_report(report, Console())
+    if write_classes is not None:
+        _write_classes(write_classes, classes or proposed_classes(report))
     context.exit(0 if report.ok else 1)
 
 

@@ -1,5 +1,6 @@
 """`s4aug-train fit`: train and evaluate one run."""
 
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +13,14 @@ from rich.console import Console
 
 from .. import api
 from ..config import CHOICES, PRESETS, Config, preset, read_settings
-from ..engine import RunFolder, claim, fresh_run
-from ..errors import CheckpointError, ConfigError
-from ..records import EvaluationRecord
+from ..engine import Checkpoint, RunFolder, claim, find_checkpoint, fresh_run, held
+from ..errors import ConfigError
+from ..records import EvaluationRecord, read_metrics
 from .options import data_options, device_options, require_data, set_option, settings_of, split_options
 from .reporter import Reporter, evaluation_table
 
 # What `--data demo` means unless it is said otherwise.
-DEMO = {"model.weights": "none", "data.labeled": 20}
+DEMO = {"model.weights": "none", "data.labeled": 20, "data.val": 32}
 
 
 @click.command()
@@ -38,7 +39,7 @@ DEMO = {"model.weights": "none", "data.labeled": 20}
 @click.option("--steps", type=click.IntRange(1), help="Optimizer steps.")
 @click.option("--batch-labeled", type=click.IntRange(1), metavar="N", help="Labelled crops a step.")
 @click.option("--batch-unlabeled", type=click.IntRange(1), metavar="N", help="Unlabelled crops a step.")
-@click.option("--crop", type=click.IntRange(32), metavar="PX", help="Side of a crop.")
+@click.option("--crop", type=click.IntRange(64), metavar="PX", help="Side of a crop.")
 @device_options
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML with groups of settings.")
 @set_option
@@ -61,20 +62,30 @@ def fit(
 ) -> None:
     """Train a network on labelled and unlabelled tiles, and evaluate it on whole held-out tiles."""
     given = {**(read_settings(config_file) if config_file else {}), **settings_of(options, assignments)}
+    _check_usage(given, resume, overwrite)
     run, checkpoint = _run_folder(out, resume)
-    config = _resolved(given, preset_name, run if checkpoint else None)
+    config = _resolved(given, preset_name, checkpoint, run if resume else None)
+    if run is not None:
+        claim(run, resume=resume is not None, overwrite=overwrite)
     run = run or fresh_run(Path("runs"), config.method.name)
-    claim(run, resume=resume is not None, overwrite=overwrite)
-    with Reporter(run.log) as reporter, _signals() as signals:
-        last = _train(config, run, checkpoint, signals, reporter)
+    with held(run), Reporter(run.log) as reporter, _signals() as signals:
+        last = _train(config, run, checkpoint, overwrite, signals, reporter)
         if signals:
-            reporter.line(f"stopped; go on with: s4aug-train fit --out {run.path} --resume")
+            reporter.line(f"stopped; go on with: s4aug-train fit --out {shlex.quote(str(run.path))} --resume")
             raise SystemExit(128 + signals[0])
     if last is None:
         click.echo(f"the run was finished before; see it with: s4aug-train evaluate {run.path}")
     else:
         Console().print(evaluation_table(last, f"{config.method.name} after {last.step} steps"))
+        _print_best(run)
     click.echo(f"run folder: {run.path}")
+
+
+def _check_usage(given: dict[str, Any], resume: str | None, overwrite: bool) -> None:
+    if resume is not None and overwrite:
+        raise click.UsageError("--resume and --overwrite exclude each other")
+    if "data.split" in given and {"data.labeled", "data.val"} & given.keys():
+        raise click.UsageError("--split names the tiles; leave out --labeled and --val")
 
 
 def _run_folder(out: Path | None, resume: str | None) -> tuple[RunFolder | None, Path | None]:
@@ -86,28 +97,44 @@ def _run_folder(out: Path | None, resume: str | None) -> tuple[RunFolder | None,
         if run is None:
             raise ConfigError("--resume needs --out RUN, or a checkpoint: --resume runs/NAME/checkpoints/last.pt")
         return run, run.last if run.last.exists() else None
-    path = Path(resume)
-    if path.is_dir():
-        path = RunFolder(path).last
-    if not path.is_file():
-        raise CheckpointError(f"--resume {resume}: there is no checkpoint; give a run folder or a checkpoint file")
-    return run or RunFolder(path.parent.parent), path
+    path = find_checkpoint(Path(resume))
+    home = RunFolder(path.parent.parent)
+    if run is None and not (path.parent.name == "checkpoints" and home.config.exists()):
+        raise ConfigError(f"--resume {resume} is not in the folder of a run; say with --out where to go on")
+    return run or home, path
 
 
-def _resolved(given: dict[str, Any], preset_name: str | None, resumed: RunFolder | None) -> Config:
+def _resolved(
+    given: dict[str, Any], preset_name: str | None, checkpoint: Path | None, resumed: RunFolder | None
+) -> Config:
     """Preset, then what the demo means, then what was asked for; a resumed run begins from its own settings."""
-    if resumed is not None and not preset_name:
-        config = Config().updated({**api.saved_settings(resumed), **given})
+    if checkpoint is not None:
+        config = Checkpoint.read(checkpoint).config
+    elif resumed is not None and resumed.config.exists():
+        config = Config().updated(read_settings(resumed.config))
     else:
         demo = given.get("data.path") == "demo"
-        config = preset(preset_name or ("quick" if demo else "paper"))
-        config = config.updated({**(DEMO if demo else {}), **given})
+        config = preset(preset_name or ("quick" if demo else "paper")).updated(DEMO if demo else {})
+    config = config.updated(given)
     require_data(config.data)
     return config
 
 
+def _print_best(run: RunFolder) -> None:
+    """The best evaluation beside the last; chosen on the same tiles, so it flatters."""
+    evaluations = [line for line in read_metrics(run.metrics) if line.get("miou") is not None]
+    if evaluations:
+        best = max(evaluations, key=lambda line: float(line["miou"]))
+        click.echo(f"best on these tiles: mIoU {100 * best['miou']:.2f} % after {best['step']} steps (best.pt)")
+
+
 def _train(
-    config: Config, run: RunFolder, checkpoint: Path | None, signals: list[int], reporter: Reporter
+    config: Config,
+    run: RunFolder,
+    checkpoint: Path | None,
+    overwrite: bool,
+    signals: list[int],
+    reporter: Reporter,
 ) -> EvaluationRecord | None:
     def progress(what: str, done: int, total: int) -> None:
         reporter.progress(what, done, total)
@@ -116,7 +143,14 @@ def _train(
             raise SystemExit(128 + signals[0])
 
     last = None
-    for record in api.fit(config, run, resume=checkpoint, should_stop=lambda: bool(signals), on_progress=progress):
+    for record in api.fit(
+        config,
+        run,
+        resume=checkpoint,
+        overwrite=overwrite,
+        should_stop=lambda: bool(signals),
+        on_progress=progress,
+    ):
         reporter.record(record, config.train.steps)
         last = record if isinstance(record, EvaluationRecord) else last
     return last

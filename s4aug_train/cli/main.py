@@ -3,6 +3,7 @@
 from typing import Any
 
 import click
+import torch
 
 from s4aug import S4AugError, __version__
 
@@ -23,6 +24,16 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (S4AugTrainError, S4AugError) as error:
             click.echo(f"error: {error}", err=True)
+            ctx.exit(1)
+        except torch.OutOfMemoryError as error:
+            click.echo(f"error: the GPU's memory is full; lower --crop or the batch sizes ({error})", err=True)
+            ctx.exit(1)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            reason = error.strerror or error
+            click.echo(f"error: {where}{reason}; check the path and its permissions", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)

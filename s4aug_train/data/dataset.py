@@ -10,6 +10,7 @@ from .cache import Tile, cache_folder, load_tiles
 from .layouts import Listing, TileFile, choose_classes, find_tiles, find_unlabeled
 from .normalization import Normalization, choose_normalization
 from .palette import ClassTable
+from .pool import check_alike
 from .split import Groups, Split, check_counts, draw_split, held_out_by_groups, read_groups, validation_count
 from .synthetic import write_demo
 
@@ -92,11 +93,14 @@ def load_dataset(config: DataConfig, seed: int, *, workers: int, on_progress: Pr
     groups = read_groups(listing.root)
     split = Split.read(Path(config.split)) if config.split else None
     extra = _external(config, listing)
-    files = [*listing.tiles, *extra]
+    files = [*(listing.tiles if config.unpaired else listing.labelled), *extra]
     if split is None:
         check_counts(config.labeled, training_and_validation(listing, groups, config)[0])
     else:
-        files = _named(files, split, Path(config.split or ""))
+        where = Path(config.split or "")
+        files = _named(files, split, where)
+        if groups is not None:
+            groups.check(split, where)
     tiles = _decoded(files, classes, config.mismatch, workers, on_progress)
     if split is None:
         split = draw_split(
@@ -112,6 +116,7 @@ def load_dataset(config: DataConfig, seed: int, *, workers: int, on_progress: Pr
 
 
 def load_validation(
+    listing: Listing,
     config: DataConfig,
     classes: ClassTable,
     ids: Sequence[str],
@@ -124,7 +129,7 @@ def load_validation(
     Raises:
         DataError: An id is not in the folder, or has no mask.
     """
-    files = {tile.id: tile for tile in list_tiles(config, on_progress).labelled}
+    files = {tile.id: tile for tile in listing.labelled}
     missing = [tile for tile in ids if tile not in files]
     if missing:
         raise DataError(
@@ -145,7 +150,7 @@ def _external(config: DataConfig, listing: Listing) -> list[TileFile]:
     held = [path for tile in listing.tiles for path in (tile.image, tile.mask) if path]
     known = {path.resolve() for path in [*held, *listing.orphan_masks]}
     extra = [tile for tile in find_unlabeled(config.unlabeled) if tile.image.resolve() not in known]
-    return [TileFile(f"{config.unlabeled}:{tile.id}", tile.image, None) for tile in extra]
+    return [TileFile(f"unlabeled:{tile.id}", tile.image, None) for tile in extra]
 
 
 def _named(files: Iterable[TileFile], split: Split, path: Path) -> list[TileFile]:
@@ -173,6 +178,8 @@ def _divided(tiles: dict[str, Tile], split: Split, classes: ClassTable, include_
     )
     if not labeled or not val:
         raise DataError("the split leaves no labelled or no validation tile; label more tiles, or change the split")
+    check_alike([*labeled, *unlabeled, *val])
+    normalization = choose_normalization([*labeled, *unlabeled])
     if include_labeled:
         unlabeled = [*unlabeled, *labeled]
-    return Dataset(classes, split, labeled, unlabeled, val, choose_normalization([*labeled, *unlabeled]))
+    return Dataset(classes, split, labeled, unlabeled, val, normalization)

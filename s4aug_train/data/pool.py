@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -35,12 +36,27 @@ class Crops:
         return Crops(self.images.to(device, non_blocking=True), valid, labels, self.ids)
 
 
+def check_alike(tiles: Sequence[Tile]) -> None:
+    """Hold tiles to one number of bands and one dtype.
+
+    Raises:
+        DataError: Two differ; both are named.
+    """
+    first = tiles[0]
+    for tile in tiles:
+        if (tile.image.shape[0], tile.image.dtype) != (first.image.shape[0], first.image.dtype):
+            raise DataError(
+                f"tile {tile.id} has {tile.image.shape[0]} bands of {tile.image.dtype}, tile {first.id} "
+                f"{first.image.shape[0]} of {first.image.dtype}; use tiles of one kind"
+            )
+
+
 @dataclass(frozen=True, eq=False)
 class Pool:
     """Tiles to draw crops from.
 
-    Every tile is shown once before any is shown again; a scene much larger than the others counts as the
-    tiles that it could be cut into.
+    Tiles are shown in a random order, each once before the next round; a scene much larger than the others counts
+    as the tiles that it could be cut into.
 
     Args:
         tiles: Of one band count and dtype.
@@ -59,17 +75,11 @@ class Pool:
         if not self.tiles:
             kind = "labelled" if self.labelled else "unlabelled"
             raise DataError(f"there is no {kind} tile to train on; change --labeled, --unlabeled or the split")
-        first = self.tiles[0]
-        for tile in self.tiles:
-            if (tile.image.shape[0], tile.image.dtype) != (first.image.shape[0], first.image.dtype):
-                raise DataError(
-                    f"tile {tile.id} has {tile.image.shape[0]} bands of {tile.image.dtype}, tile {first.id} "
-                    f"{first.image.shape[0]} of {first.image.dtype}; train on tiles of one kind"
-                )
+        check_alike(self.tiles)
 
     def crops(self, seed: int, step: int, stream: str, batch: int) -> Crops:
         """The batch of a step: the same whenever and wherever it is asked for."""
-        deck = self._deck()
+        deck = self._deck
         shown = [step * batch + i for i in range(batch)]
         epochs = {n // len(deck) for n in shown}
         orders = {epoch: stream_rng(seed, epoch, f"{stream}/order").permutation(deck) for epoch in epochs}
@@ -77,6 +87,7 @@ class Pool:
         rng = stream_rng(seed, step, f"{stream}/window")
         return _stacked([_cut(tile, self.crop, rng) for tile in chosen], [tile.id for tile in chosen], self.labelled)
 
+    @cached_property
     def _deck(self) -> np.ndarray:
         """Indices of tiles, each as often as its area holds that of the smallest (or of a crop)."""
         areas = np.array([tile.size[0] * tile.size[1] for tile in self.tiles], dtype=np.float64)

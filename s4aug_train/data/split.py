@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,25 @@ class Groups:
     group: Mapping[str, str]
     part: Mapping[str, str]
 
+    def together(self, held_out: Collection[str]) -> set[str]:
+        """All tiles of the groups that some tiles are in."""
+        names = {self.group[tile] for tile in held_out if tile in self.group}
+        return {tile for tile, name in self.group.items() if name in names}
+
+    def check(self, split: Split, where: Path) -> None:
+        """Hold a split to leaving groups whole.
+
+        Raises:
+            DataError: A group is in validation and in training.
+        """
+        near = self.together(split.val)
+        for tile in (*split.labeled, *split.unlabeled):
+            if tile in near:
+                raise DataError(
+                    f"{where}: spatial group {self.group[tile]} is both in val and in training (tile {tile}); "
+                    f"neighbours must be on one side"
+                )
+
 
 def read_groups(folder: Path) -> Groups | None:
     """Read `tiles.csv` (`id,spatial_group[,split]`) of a data folder; None where there is none.
@@ -143,9 +162,9 @@ def draw_split(
 
     Args:
         class_pixels: Pixels of each class, by id, for every tile with a mask.
-        others: Ids of images without masks; they are unlabelled.
+        others: Ids of images without masks; they are unlabelled, but for those in a group that is held out.
         labeled: Labelled tiles to draw.
-        val: Validation tiles to draw where `groups` names none; at most a fifth is taken.
+        val: Validation tiles to draw where `groups` names none; see `validation_count`.
         seed: Of the labelled set.
         split_seed: Of the validation set.
         groups: Spatial groups; none is divided between training and validation.
@@ -162,9 +181,10 @@ def draw_split(
     training = [tile for tile in ids if tile not in held_out]
     check_counts(labeled, len(training))
     order = stratified_order(training, present, seed, "labeled")
+    near = set() if groups is None else groups.together(held_out)
     return Split(
         tuple(sorted(order[:labeled])),
-        tuple(sorted(order[labeled:]) + sorted(others)),
+        tuple(sorted(order[labeled:]) + sorted(set(others) - near)),
         tuple(sorted(held_out)),
         f"validation: {how}; labelled: {labeled} of {len(training)} by seed {seed}, stratified by class presence",
     )
@@ -182,8 +202,8 @@ def check_counts(labeled: int, training: int) -> None:
 
 
 def validation_count(pairs: int, val: int) -> int:
-    """Validation tiles that are drawn from `pairs`: `val`, at most a fifth, at least one."""
-    return max(1, min(val, pairs // 5))
+    """Validation tiles that are drawn from `pairs`: `val`, or for 0 a quarter, at most 200, at least one."""
+    return val or max(1, min(200, pairs // 4))
 
 
 def stratified_order(ids: Sequence[str], present: Mapping[str, np.ndarray], seed: int, stream: str) -> list[str]:
@@ -214,12 +234,12 @@ def held_out_by_groups(ids: Sequence[str], val: int, seed: int, groups: Groups) 
 
     Args:
         ids: Tiles with a mask.
-        val: Tiles to hold out at least, where `groups` names none; at most a fifth is asked for.
+        val: Tiles to hold out at least, where `groups` names none; see `validation_count`.
         seed: Of the draw.
         groups: No group is divided.
 
     Raises:
-        DataError: `groups` names validation tiles, but none of `ids`.
+        DataError: `groups` names validation tiles, but none of `ids`; or it lacks one of `ids`.
     """
     if "val" in groups.part.values():
         held_out = {tile for tile in ids if groups.part.get(tile) == "val"}
@@ -232,7 +252,10 @@ def held_out_by_groups(ids: Sequence[str], val: int, seed: int, groups: Groups) 
         return held_out, f"{len(held_out)} tiles named in tiles.csv"
     members: dict[str, list[str]] = {}
     for tile in ids:
-        members.setdefault(groups.group.get(tile, tile), []).append(tile)
+        if tile not in groups.group:
+            known = next(iter(groups.group))
+            raise DataError(f"tiles.csv lacks the tile {tile} (it has {known}, for example); add a line for each tile")
+        members.setdefault(groups.group[tile], []).append(tile)
     names = sorted(members)
     chosen: set[str] = set()
     for i in stream_rng(seed, 0, "val").permutation(len(names)):

@@ -5,7 +5,9 @@ from .loop import train as train
 from .prefetch import Loader as Loader
 from .run import RunFolder as RunFolder
 from .run import claim as claim
+from .run import clear as clear
 from .run import find_checkpoint as find_checkpoint
 from .run import fresh_run as fresh_run
+from .run import held as held
 from .state import PRECISIONS as PRECISIONS
 from .state import TrainingState as TrainingState

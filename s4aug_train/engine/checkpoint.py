@@ -60,7 +60,11 @@ class Checkpoint:
             "training": dict(self.training),
         }
         with atomic_path(path) as temporary:
-            torch.save(content, temporary)
+            try:
+                torch.save(content, temporary)
+            except RuntimeError as error:
+                # What torch makes of a failed write, for example to a full disk.
+                raise OSError(str(error).splitlines()[0]) from error
 
     @classmethod
     def read(cls, path: Path) -> "Checkpoint":

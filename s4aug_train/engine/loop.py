@@ -44,11 +44,11 @@ def train(
         TrainingError: The loss is not finite.
     """
     config = state.config
-    interval = Interval(config.batch_labeled + (config.batch_unlabeled if loader.unlabeled else 0))
     state.network.train()
     if _evaluation_due(state):
         # The run was stopped in the middle of an evaluation.
         yield from _evaluated(state, evaluate, save)
+    interval = Interval(config.batch_labeled + (config.batch_unlabeled if loader.unlabeled else 0))
     for batch, waited in loader.batches(state.step, config.steps):
         rate = state.learning_rate()
         interval.add(state.train_on(method, batch), waited)
@@ -58,13 +58,14 @@ def train(
             yield interval.record(step, rate)
         due, stopping = _evaluation_due(state), should_stop()
         if due or stopping or step % config.checkpoint_every == 0:
-            interval.check(step)
+            check_finite(state, interval)
             save(False)
         if stopping:
             return
         if due:
+            began = time.perf_counter()
             yield from _evaluated(state, evaluate, save)
-            interval.restart_clock()
+            interval.leave_out(time.perf_counter() - began)
             if should_stop():
                 return
 
@@ -86,6 +87,24 @@ def _evaluated(state: TrainingState, evaluate: Evaluate, save: Save) -> Iterator
     state.evaluated = state.step
     yield record
     save(improved)
+
+
+def check_finite(state: TrainingState, interval: "Interval") -> None:
+    """Hold losses and weights to being finite, so that no checkpoint is spoiled.
+
+    Raises:
+        TrainingError: They are not.
+    """
+    interval.check(state.step)
+    if not torch.stack([parameter.detach().isfinite().all() for parameter in state.network.parameters()]).all():
+        raise _not_finite("network", state.step)
+
+
+def _not_finite(what: str, step: int) -> TrainingError:
+    return TrainingError(
+        f"the {what} is not finite at step {step}: begin a new run with a lower train.lr (or with --precision fp32); "
+        f"the checkpoints of this one are from before"
+    )
 
 
 class Interval:
@@ -112,10 +131,7 @@ class Interval:
     def check(self, step: int) -> None:
         """Hold the losses since the last record to being finite; reads them back from the device."""
         if self.sums is not None and not self.sums.isfinite().all():
-            raise TrainingError(
-                f"the loss is not finite at step {step}: lower train.lr (or use --precision fp32), and go on from "
-                f"the last checkpoint with --resume"
-            )
+            raise _not_finite("loss", step)
 
     def record(self, step: int, lr: float) -> StepRecord:
         """The record of these steps; a new interval begins."""
@@ -137,9 +153,9 @@ class Interval:
         self._reset()
         return record
 
-    def restart_clock(self) -> None:
-        """Leave out time that was not spent on training."""
-        self.began = time.perf_counter()
+    def leave_out(self, seconds: float) -> None:
+        """Do not count time that was not spent on training."""
+        self.began += seconds
 
     def _reset(self) -> None:
         self.sums = None

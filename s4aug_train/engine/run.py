@@ -1,10 +1,18 @@
 """The folder of a run, and how a user names one."""
 
+import contextlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError, ConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows: runs there are not kept apart
+    fcntl = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,11 @@ class RunFolder:
         return self.path / "log.txt"
 
     @property
+    def lock(self) -> Path:
+        """Held while a process writes to the run."""
+        return self.path / ".lock"
+
+    @property
     def last(self) -> Path:
         """The newest checkpoint."""
         return self.path / "checkpoints" / "last.pt"
@@ -54,20 +67,26 @@ class RunFolder:
 
 
 def fresh_run(parent: Path, name: str) -> RunFolder:
-    """A numbered folder that does not exist yet, `parent/001-name`."""
-    taken = [int(m[0]) for p in parent.glob("[0-9]*") if (m := re.match(r"\d+", p.name))] if parent.is_dir() else []
-    return RunFolder(parent / f"{max(taken, default=0) + 1:03d}-{name.replace('+', '-')}")
+    """A numbered folder that did not exist before, `parent/001-name`; it is made, so that no other run takes it."""
+    while True:
+        taken = [int(m[0]) for p in parent.glob("[0-9]*") if (m := re.match(r"\d+", p.name))]
+        run = RunFolder(parent / f"{max(taken, default=0) + 1:03d}-{name.replace('+', '-')}")
+        with contextlib.suppress(FileExistsError):
+            run.path.mkdir(parents=True)
+            return run
 
 
 def claim(run: RunFolder, *, resume: bool, overwrite: bool) -> None:
-    """Hold a run folder to being new, resumed or given up.
+    """Hold a run folder to being new, resumed or given up; nothing is touched yet.
 
     Raises:
         ConfigError: It holds something and neither was asked for; or it is no run folder.
     """
     if run.path.is_file():
         raise ConfigError(f"--out {run.path} is a file; give a folder")
-    if not run.path.is_dir() or not any(run.path.iterdir()) or resume:
+    # A run that failed before it began leaves a log and nothing else.
+    held = {path.name for path in run.path.iterdir()} - {run.log.name, run.lock.name} if run.path.is_dir() else set()
+    if not held or resume:
         return
     if not overwrite:
         raise ConfigError(
@@ -76,8 +95,38 @@ def claim(run: RunFolder, *, resume: bool, overwrite: bool) -> None:
         )
     if not run.config.exists():
         raise ConfigError(f"--out {run.path} holds something that is no run; --overwrite only gives up runs")
-    for file in (run.metrics, run.last, run.best, run.log, run.split, run.environment, run.config):
+
+
+def clear(run: RunFolder) -> None:
+    """Give up a run: its own files go, others stay."""
+    for file in (run.last, run.best, run.metrics, run.split, run.environment, run.config):
         file.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(run: RunFolder) -> Iterator[None]:
+    """Keep other processes from writing to a run folder; a killed holder leaves no trace.
+
+    Raises:
+        ConfigError: Another process holds it, or it cannot be made.
+    """
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        file = run.lock.open("a")
+    except OSError as error:
+        raise ConfigError(f"cannot write --out {run.path}: {error.strerror}; choose another folder") from error
+    with file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(f"another run is writing to {run.path}; wait for it, or choose another --out") from error
+        try:
+            yield
+        finally:
+            run.lock.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                run.path.rmdir()  # if nothing came of it
 
 
 def find_checkpoint(path: Path) -> Path:

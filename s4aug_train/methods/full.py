@@ -13,4 +13,5 @@ class Full(Supervised):
 
     def labelled_tiles(self, labeled: Sequence[Tile], unlabeled: Sequence[Tile]) -> list[Tile]:
         """The labelled tiles, and those of the unlabelled ones that do have masks."""
-        return [*labeled, *(tile for tile in unlabeled if tile.labels is not None)]
+        known = {tile.id for tile in labeled}
+        return [*labeled, *(tile for tile in unlabeled if tile.labels is not None and tile.id not in known)]

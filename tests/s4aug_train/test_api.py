@@ -109,3 +109,39 @@ def test_the_environment_names_versions_and_machine():
     facts = api.environment(torch.device("cpu"))
     assert facts["torch"] == torch.__version__.split("+")[0] or facts["torch"] == torch.__version__
     assert {"s4aug", "python", "platform", "device", "threads", "kornia", "numpy", "rasterio"} <= set(facts)
+
+
+@pytest.mark.parametrize("name", ["mps", "meta", "xpu"])
+def test_devices_that_are_not_supported_are_refused(name):
+    with pytest.raises(ConfigError, match="auto, cpu, cuda"):
+        api.choose_device(name)
+
+
+def test_masks_are_read_by_the_datas_own_table(finished, demo_folder, tmp_path):
+    import shutil
+
+    from s4aug_train.data.palette import DEEPGLOBE, ClassTable
+    from s4aug_train.data.raster import read_image, write_image
+
+    run, records = finished
+    copy = shutil.copytree(demo_folder, tmp_path / "copy")
+    # The same truth in other colours.
+    entries = [replace(e, color=tuple(30 + 200 * c // 255 for c in e.color)) for e in DEEPGLOBE.entries]
+    ClassTable(tuple(entries)).write(copy / "class_dict.csv")
+    for mask in (copy / "train").glob("*_mask.png"):
+        pixels = (30 + 200 * (read_image(mask).astype(int) // 255)).astype(np.uint8)
+        mask.unlink()
+        write_image(mask, pixels)
+    again = api.evaluate_checkpoint(run.path, {"data.path": str(copy)})
+    assert again.confusion == records[-1].confusion
+
+
+def test_another_spelling_of_the_path_does_not_hide_trained_tiles(finished, demo_folder, tmp_path):
+    import json
+
+    run, _ = finished
+    seen = Checkpoint.read(run.last).split.labeled[:1]
+    manifest = tmp_path / "m.json"
+    manifest.write_text(json.dumps({"labeled": [], "unlabeled": [], "val": list(seen)}))
+    with pytest.raises(DataError, match="were trained on"):
+        api.evaluate_checkpoint(run.path, {"data.path": f"{demo_folder}/../{demo_folder.name}/"}, split=str(manifest))

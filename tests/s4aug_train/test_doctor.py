@@ -200,10 +200,13 @@ def test_the_command_exits_with_the_verdict(folder):
     assert "Training would fail." in text
     assert "--classes FILE" in text
     code, text = command("--data", str(folder), "--classes", str(table))
+    assert code == 1
+    assert "use --labeled 2 or fewer" in text
+    code, text = command("--data", str(folder), "--classes", str(table), "--labeled", "2")
     assert code == 0
     assert "class_2" in text
     assert "Training can start." in text
-    code, text = command("--data", str(folder), "--classes", str(table), "--json")
+    code, text = command("--data", str(folder), "--classes", str(table), "--labeled", "2", "--json")
     assert code == 0
     assert json.loads(text)["pairs"] == 3
 
@@ -263,7 +266,7 @@ def test_the_report_tells_what_would_be_trained_on_and_held_out(demo_folder, tmp
     import shutil
 
     report = inspect(find_tiles(demo_folder), DEEPGLOBE)
-    assert (report.training, report.validation) == (10, 2)
+    assert (report.training, report.validation) == (9, 3)
     copy = shutil.copytree(demo_folder, tmp_path / "copy")
     ids = [tile.id for tile in find_tiles(copy).labelled]
     rows = [f"{tile},{i},{'val' if i < 5 else 'train'}" for i, tile in enumerate(ids)]

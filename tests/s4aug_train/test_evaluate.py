@@ -73,3 +73,27 @@ def test_progress_counts_tiles(make_tile):
         on_progress=lambda done, total: seen.append((done, total)),
     )
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_nodata_pixels_are_not_counted(make_tile):
+    valid = np.ones((20, 20), bool)
+    valid[:, :12] = False
+    record = run([make_tile((20, 20), valid=valid)])
+    assert np.sum(record.confusion) == 20 * 8
+
+
+def test_an_evaluation_can_be_given_up(make_tile):
+    seen = []
+    tiles = [make_tile((20, 20), seed=i) for i in range(3)]
+    record = evaluate(
+        FirstBand(),
+        tiles,
+        NAMES,
+        IDENTITY,
+        Windows(),
+        device=torch.device("cpu"),
+        should_stop=lambda: bool(seen),
+        on_progress=lambda done, total: seen.append(done),
+    )
+    assert record is None
+    assert seen == [1]

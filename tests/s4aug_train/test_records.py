@@ -42,13 +42,22 @@ def test_lines_beyond_the_step_of_a_resumed_run_are_dropped(tmp_path):
     for number in (20, 40, 60, 80):
         first.append(step(number))
     first.append(evaluation(40))
-    resumed = MetricsFile(path, after_step=40)
+    resumed = MetricsFile(path, 40, 40)
     assert steps(path) == [20, 40, 40]
     resumed.append(step(60))
     assert steps(path) == [20, 40, 40, 60]
     MetricsFile(path)
     assert steps(path) == []
     assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_an_evaluation_that_will_be_made_again_is_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    file = MetricsFile(path)
+    for record in (step(20), evaluation(20), step(40), evaluation(40)):
+        file.append(record)
+    MetricsFile(path, 40, 20)
+    assert steps(path) == [20, 20, 40]
 
 
 @pytest.mark.parametrize("tail", ['{"step": 60, "lo', "{", "\x00\x00\x00", "\ufffd", '{"loss": 1}'])
@@ -58,14 +67,14 @@ def test_a_last_line_that_a_kill_cut_short_is_left_out_and_not_built_upon(tmp_pa
     with path.open("a") as file:
         file.write(tail)
     assert steps(path) == [20]
-    MetricsFile(path, after_step=100).append(step(40))
+    MetricsFile(path, 100, 100).append(step(40))
     assert steps(path) == [20, 40]
 
 
 def test_a_last_line_that_lacks_only_its_end_is_kept(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 20}\n{"step": 40}')
-    MetricsFile(path, after_step=100).append(step(60))
+    MetricsFile(path, 100, 100).append(step(60))
     assert steps(path) == [20, 40, 60]
 
 

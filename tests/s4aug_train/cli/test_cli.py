@@ -118,7 +118,9 @@ def test_evaluate_refuses_tiles_that_were_trained_on(run, demo_folder, tmp_path)
 def test_split_writes_a_manifest_that_fit_takes(demo_folder, tmp_path):
     manifest = tmp_path / "split.json"
     call("split", "--data", demo_folder, "--labeled", 3, "--val", 1, "--out", manifest)
-    call(*fit_arguments(demo_folder, tmp_path / "run", "--steps", 1, "--split", manifest))
+    more = ["--preset", "quick", "--weights", "none", "--crop", "64", "--steps", 1]
+    call("fit", "--data", demo_folder, "--out", tmp_path / "run", *more, "--split", manifest)
+    assert "--labeled" in call(*fit_arguments(demo_folder, tmp_path / "r2", "--split", manifest), code=2).stderr
     used, drawn = (json.loads(path.read_text()) for path in (tmp_path / "run" / "splits.json", manifest))
     assert used["hash"] == drawn["hash"]
     assert len(used["labeled"]) == 3
@@ -187,6 +189,32 @@ def test_a_killed_run_goes_on_to_the_same_weights(demo_folder, tmp_path, uninter
         assert torch.equal(value, finished["network"][name]), name
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, 25))
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(run, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text((run[0] / "config.yaml").read_text())
+    call("fit", "--out", tmp_path / "run", "--resume")
+    assert (tmp_path / "run" / "checkpoints" / "last.pt").exists()
+
+
+def test_a_copied_checkpoint_goes_on_in_the_folder_that_is_named(run, tmp_path):
+    copy = tmp_path / "backup" / "last.pt"
+    copy.parent.mkdir()
+    copy.write_bytes((run[0] / "checkpoints" / "last.pt").read_bytes())
+    assert "--out" in failure("fit", "--resume", copy)
+    assert [path.name for path in tmp_path.iterdir()] == ["backup"]
+    assert "finished before" in call("fit", "--resume", copy, "--out", tmp_path / "next").stdout
+
+
+def test_overwrite_keeps_the_old_run_until_the_new_one_is_ready(demo_folder, tmp_path):
+    call(*fit_arguments(demo_folder, tmp_path / "run", "--steps", 1))
+    before = (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes()
+    failure(*fit_arguments(demo_folder / "typo", tmp_path / "run", "--overwrite"))
+    assert (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes() == before
+    call(*fit_arguments(demo_folder, tmp_path / "run", "--steps", 2, "--overwrite"))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2]
 
 
 def test_resume_auto_begins_where_there_is_nothing(demo_folder, tmp_path):

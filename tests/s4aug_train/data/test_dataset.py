@@ -129,7 +129,7 @@ def test_further_images_are_unlabelled_and_none_is_there_twice_or_a_mask(root, t
     (tmp_path / "more/old.png").symlink_to(root / "images/t00.png")
     (tmp_path / "more/mask.png").symlink_to(root / "masks/t00.png")
     data = load(root, unlabeled=f"{tmp_path}/more")
-    assert [tile for tile in ids(data.unlabeled) if "new" in tile] == [f"{tmp_path}/more:new"]
+    assert [tile for tile in ids(data.unlabeled) if "new" in tile] == ["unlabeled:new"]
     assert len(data.unlabeled) == 14 + 1
     assert len(load(root, unlabeled=f"{root}/**/*.png").unlabeled) == 14
 
@@ -160,14 +160,28 @@ def test_a_split_whose_labelled_tiles_are_all_skipped_is_refused(root, tmp_path)
 
 
 def test_validation_loads_the_named_tiles_in_their_order_and_no_other(root):
-    tiles = load_validation(config(root), TABLE, ["t09", "t02"], workers=1)
+    tiles = load_validation(list_tiles(config(root)), config(root), TABLE, ["t09", "t02"], workers=1)
     assert ids(tiles) == ["t09", "t02"]
 
 
 @pytest.mark.parametrize("missing", ["nowhere", "u0"])
 def test_validation_tiles_that_are_not_there_are_refused_before_decoding(root, nothing_is_decoded, missing):
     with pytest.raises(DataError, match=f"lacks 1 of 2 tiles to evaluate .* for example {missing}"):
-        load_validation(config(root), TABLE, ["t01", missing], workers=1)
+        load_validation(list_tiles(config(root)), config(root), TABLE, ["t01", missing], workers=1)
+
+
+def test_images_without_a_mask_can_be_left_out(root):
+    assert len(load(root).unlabeled) == 14
+    data = load(root, unpaired=False)
+    assert not any(tile.startswith("u") for tile in ids(data.unlabeled))
+    assert len(data.unlabeled) == 12
+
+
+def test_tiles_of_different_kinds_are_refused_wherever_they_are(root, tmp_path):
+    (tmp_path / "more").mkdir()
+    save(tmp_path / "more/new.png", np.ones((8, 9)))
+    with pytest.raises(DataError, match="has 1 bands of uint8, tile .* 3 of uint8"):
+        load(root, unlabeled=f"{tmp_path}/more")
 
 
 def test_progress_says_what_is_done(root):

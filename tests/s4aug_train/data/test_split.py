@@ -107,12 +107,37 @@ def test_a_set_without_any_class_is_still_ordered():
     assert stratified_order([], {}, 0, "x") == []
 
 
-@given(st.integers(1, 400), st.integers(1, 400))
-def test_the_validation_set_is_what_is_asked_for_but_at_most_a_fifth(pairs, val):
+@given(st.integers(1, 2000), st.integers(0, 400))
+def test_the_validation_set_is_what_is_asked_for_or_a_quarter_up_to_200(pairs, val):
     count = validation_count(pairs, val)
-    assert count == 1 or (count <= val and 5 * count <= pairs)
-    assert count >= 1
-    assert count == val or 5 * (count + 1) > pairs
+    assert count == val or (val == 0 and 1 <= count <= 200 and (count == 1 or 4 * count <= pairs))
+    assert val or count in (1, 200) or 4 * (count + 1) > pairs
+
+
+def test_deepglobes_803_pairs_are_divided_as_in_the_paper():
+    split = drawn(tiles(803), labeled=100, val=0)
+    assert [len(part) for part in (split.labeled, split.unlabeled, split.val)] == [100, 503, 200]
+
+
+def test_unlabelled_neighbours_of_validation_tiles_are_left_out():
+    groups = Groups({**grouped(tiles(), size=7), "bare": grouped(tiles(), size=7)["t000"], "far": "elsewhere"}, {})
+    for seed in range(8):
+        split = draw_split(tiles(), ["bare", "far"], labeled=3, val=10, seed=0, split_seed=seed, groups=groups)
+        held_out = {groups.group[tile] for tile in split.val}
+        assert "far" in split.unlabeled
+        assert ("bare" in split.unlabeled) == (groups.group["bare"] not in held_out)
+
+
+def test_a_manifest_that_divides_a_group_is_refused():
+    groups = Groups({"a": "1", "b": "1", "c": "2"}, {})
+    with pytest.raises(DataError, match="group 1 is both in val and in training"):
+        groups.check(Split(("a",), (), ("b",)), Path("m.json"))
+    groups.check(Split(("a", "b"), (), ("c",)), Path("m.json"))
+
+
+def test_a_tile_that_tiles_csv_lacks_is_refused():
+    with pytest.raises(DataError, match="lacks the tile"):
+        drawn(tiles(), groups=Groups({"119_sat": "1"}, {}))
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -100,3 +100,18 @@ def test_a_failed_write_leaves_the_old_checkpoint_and_no_remains(checkpoint, wri
 def test_missing_is_told_with_what_to_give(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint at"):
         Checkpoint.read(tmp_path / "none.pt")
+
+
+def test_a_full_disk_as_torch_reports_it_is_one_line(checkpoint, written, monkeypatch):
+    before = written.read_bytes()
+
+    def full(content, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0\nframe #0: ...")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(S4AugTrainError, match="cannot write") as error:
+        checkpoint.write(written)
+    assert "\n" not in str(error.value)
+    assert written.read_bytes() == before
+    assert [path.name for path in written.parent.iterdir()] == ["last.pt"]

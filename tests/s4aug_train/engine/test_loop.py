@@ -21,15 +21,15 @@ def set_up(make_tile):
 
     def make(**settings):
         config = Config().updated(
-            {"train.steps": 12, "train.crop": 32, "train.log_every": 3, "train.workers": 0, **settings}
+            {"train.steps": 12, "train.crop": 64, "train.log_every": 3, "train.workers": 0, **settings}
         )
         torch.manual_seed(0)
         network = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3, padding=1))
         normalization = Normalization((127.0,) * 3, (60.0,) * 3, "measured")
-        tiles = [make_tile((48, 48), name=str(i), seed=i) for i in range(5)]
+        tiles = [make_tile((80, 80), name=str(i), seed=i) for i in range(5)]
         loader = Loader(
-            Pool(tiles, 32, labelled=True),
-            Pool(tiles, 32, labelled=False),
+            Pool(tiles, 64, labelled=True),
+            Pool(tiles, 64, labelled=False),
             config.train.batch_labeled,
             config.train.batch_unlabeled,
             config.train.seed,

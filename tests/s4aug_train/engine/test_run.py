@@ -1,6 +1,6 @@
 import pytest
 
-from s4aug_train.engine import RunFolder, claim, find_checkpoint, fresh_run
+from s4aug_train.engine import RunFolder, claim, clear, find_checkpoint, fresh_run, held
 from s4aug_train.errors import CheckpointError, ConfigError
 
 
@@ -26,7 +26,30 @@ def test_a_folder_that_holds_something_needs_resume_or_overwrite(tmp_path):
     claim(run, resume=True, overwrite=False)
     assert run.last.exists()
     claim(run, resume=False, overwrite=True)
+    assert run.last.exists()  # nothing is touched before the new run is ready
+    clear(run)
     assert not run.last.exists()
+
+
+def test_a_run_that_failed_before_it_began_does_not_block_its_folder(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    run.log.write_text("error")
+    claim(run, resume=False, overwrite=False)
+
+
+def test_two_fresh_runs_never_share_a_folder(tmp_path):
+    assert fresh_run(tmp_path, "s4net") != fresh_run(tmp_path, "s4net")
+
+
+def test_a_run_is_held_by_one_process(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    with held(run), pytest.raises(ConfigError, match="another run is writing"), held(run):
+        pass
+    assert not run.path.exists()  # nothing came of it
+    with held(run):
+        run.log.write_text("x")
+    assert [path.name for path in run.path.iterdir()] == ["log.txt"]
 
 
 def test_a_new_or_empty_folder_is_taken(tmp_path):
@@ -45,6 +68,7 @@ def test_overwrite_keeps_files_that_are_not_the_runs(tmp_path):
     run = make_run(tmp_path / "run")
     (run.path / "notes.md").write_text("mine")
     claim(run, resume=False, overwrite=True)
+    clear(run)
     assert (run.path / "notes.md").read_text() == "mine"
 
 
