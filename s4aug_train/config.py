@@ -126,6 +126,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train.crop": 128,
         "train.checkpoint_every": 100,
         "train.log_every": 10,
+        "train.evaluate_every": 100,
         "train.window": 256,
         "train.stride": 171,
     },

@@ -20,7 +20,7 @@ from .options import data_options, device_options, require_data, set_option, set
 from .reporter import Reporter, evaluation_table
 
 # What `--data demo` means unless it is said otherwise.
-DEMO = {"model.weights": "none", "data.labeled": 20, "data.val": 32}
+DEMO = {"model.weights": "none", "data.labeled": 20, "data.val": 24}
 
 
 @click.command()
