@@ -82,8 +82,9 @@ def fit(
     loader = _loader(config.train, dataset, method, device)
     if overwrite:
         clear(run)
-    _describe(run, config, dataset, device)
+    run.path.mkdir(parents=True, exist_ok=True)
     metrics = MetricsFile(run.metrics, state.step, state.evaluated)
+    _describe(run, config, dataset, device)
     on_step = _named(on_progress, "training")
 
     def save(improved: bool) -> None:
@@ -135,10 +136,11 @@ def evaluate_checkpoint(
     workers = config.train.workers
     tiles = load_validation(listing, config.data, classes, ids, workers=workers, on_progress=on_progress)
     check_alike(tiles)
-    if tiles[0].image.shape[0] != checkpoint.bands:
+    bands, dtype = tiles[0].image.shape[0], str(tiles[0].image.dtype)
+    if (bands, dtype) != (checkpoint.bands, checkpoint.dtype):
         raise DataError(
-            f"tile {tiles[0].id} of {config.data.path} has {tiles[0].image.shape[0]} bands, the checkpoint was "
-            f"trained on {checkpoint.bands}; evaluate on data of the same bands"
+            f"tile {tiles[0].id} of {config.data.path} has {bands} bands of {dtype}, the checkpoint was trained on "
+            f"{checkpoint.bands} of {checkpoint.dtype}; evaluate on data of the same kind"
         )
     network = checkpoint.build_network().to(device)
     record = _evaluate(network, checkpoint, tiles, config.train, device, checkpoint.step, on_progress)
@@ -240,6 +242,7 @@ def _checkpoint(state: TrainingState, config: Config, dataset: Dataset) -> Check
         config=config,
         classes=dataset.classes,
         bands=dataset.bands,
+        dtype=dataset.dtype,
         normalization=dataset.normalization,
         split=dataset.split,
         best=state.best,

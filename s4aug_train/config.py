@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from .errors import ConfigError
 
@@ -163,6 +165,15 @@ AT_LEAST = {
 }
 
 
+AT_MOST = {
+    "train.batch_labeled": 4096,
+    "train.batch_unlabeled": 4096,
+    "train.crop": 16384,
+    "train.window": 16384,
+    "train.workers": 256,
+}
+
+
 def preset(name: str) -> Config:
     """The config of a preset."""
     if name not in PRESETS:
@@ -177,8 +188,8 @@ def read_settings(path: Path) -> dict[str, Any]:
         ConfigError: The file cannot be read, is not YAML, or is not made of groups.
     """
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.load(path.read_text(), _Loader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = str(error).replace("\n", " ")
         raise ConfigError(f"cannot read the settings in {path}: {reason}") from error
     if content is None:
@@ -186,6 +197,17 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(group, dict) for group in content.values()):
         raise ConfigError(f"{path} must hold groups (data, model, method, train) of settings")
     return {f"{group}.{name}": value for group, values in content.items() for name, value in values.items()}
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key that comes twice, where YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ConstructorError(None, None, f"the key {key!r} comes twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def parse_assignment(text: str) -> tuple[str, str]:
@@ -218,7 +240,7 @@ def _typed(key: str, value: Any) -> Any:
     kind = typing.get_args(kind)[0] if optional else kind
     try:
         return _converted(value, kind)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{key} must be {kind.__name__}, got {value!r}") from error
 
 
@@ -246,6 +268,9 @@ def _check(config: Config) -> None:
     for key, least in AT_LEAST.items():
         if not values[key] >= least:
             raise ConfigError(f"{key} must be at least {least}, got {values[key]}")
+    for key, most in AT_MOST.items():
+        if values[key] > most:
+            raise ConfigError(f"{key} must be at most {most}, got {values[key]}")
     for key in ("method.ramp", "method.translate", "train.momentum"):
         if not 0 <= values[key] <= 1:
             raise ConfigError(f"{key} must be between 0 and 1, got {values[key]}")
@@ -255,3 +280,6 @@ def _check(config: Config) -> None:
         raise ConfigError("method.scale_max must not be below method.scale_min")
     if config.train.stride > config.train.window:
         raise ConfigError("train.stride must not exceed train.window, or pixels would be left out")
+    for key, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key} must be finite, got {value}")

@@ -70,7 +70,7 @@ def inspect(
             if on_progress is not None:
                 on_progress(len(findings), len(listing.tiles))
     report = _report(listing, classes, mismatch, findings, counts)
-    return replace(report, problems=(*problems, *report.problems))
+    return replace(report, problems=tuple(sorted((*report.problems, *problems), key=lambda problem: not problem.fatal)))
 
 
 def proposed_classes(report: Report) -> ClassTable | None:
@@ -131,7 +131,7 @@ def _examine_mask(
     off: Counter[str] = Counter()
     seen: Counter[str] = Counter()
     height, width = mask.size if image is None else np.minimum(mask.size, image.size).tolist()
-    for (top, _, rows, _), raw, _ in read_strips(mask):
+    for (top, _, rows, _), raw, real in read_strips(mask):
         shared = raw[:, : max(0, min(rows, height - top)), :width]
         if not shared.size:
             continue
@@ -143,6 +143,8 @@ def _examine_mask(
         if image is not None and image.masked:
             valid = read_valid(image.path, (top, 0, *labels.shape))
             labels = labels if valid is None else np.where(valid, labels, IGNORE)
+        if real is not None:
+            labels = np.where(real[: labels.shape[0], :width], labels, IGNORE)
         counts += np.bincount(labels.ravel(), minlength=256)
     return counts, off, seen
 
@@ -153,6 +155,9 @@ def _plan(listing: Listing, plan: DataConfig | None) -> tuple[tuple[int, int], t
     try:
         counts = training_and_validation(listing, read_groups(listing.root), plan or DataConfig())
         check_counts(1 if plan is None else plan.labeled, counts[0])
+        if plan is None and counts[0] < DataConfig.labeled:
+            what = f"fewer than the {DataConfig.labeled} labelled tiles that fit draws by default can be trained on"
+            return counts, (Problem(what, f"give fit --labeled {counts[0]} or fewer", fatal=False),)
     except DataError as error:
         what, _, cure = str(error).rpartition("; ")
         return counts, (Problem(what, cure, fatal=True),)

@@ -86,9 +86,11 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             values = json.loads(line)
-            if not isinstance(values, dict) or "step" not in values:
+            if not isinstance(values, dict) or not isinstance(values.get("step"), int):
                 raise ValueError("no step")
-        except ValueError as error:
+            if not isinstance(values.get("miou"), float | int | None):
+                raise ValueError("no mIoU")
+        except (ValueError, RecursionError) as error:
             if number < len(lines):
                 raise DataError(f"{path}, line {number}, is no record of a run; restore or delete the file") from error
         else:

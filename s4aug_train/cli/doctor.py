@@ -16,7 +16,7 @@ from ..data.layouts import choose_classes
 from ..data.palette import ClassTable
 from ..doctor import Report, inspect, proposed_classes
 from ..errors import DataError
-from .options import data_options, require_data, settings_of, split_options
+from .options import data_options, refuse_existing, require_data, settings_of, split_options
 from .reporter import Reporter
 
 ROWS = 20  # shown of a table of colours, files or sizes
@@ -32,13 +32,15 @@ def doctor(context: click.Context, /, as_json: bool, write_classes: Path | None,
     """Check a data set: files, sizes, classes, and whether training would fail (exit 1)."""
     config = Config().updated(settings_of(options)).data
     require_data(config)
+    if write_classes is not None:
+        refuse_existing(write_classes, "--write-classes")
     with Reporter() as reporter:
         listing = list_tiles(config, reporter.progress)
         classes = choose_classes(listing, Path(config.classes) if config.classes else None)
         report = inspect(
             listing,
             classes,
-            plan=config,
+            plan=config if options["labeled"] else None,
             mismatch=config.mismatch,
             on_progress=lambda done, total: reporter.progress("checking tiles", done, total),
         )

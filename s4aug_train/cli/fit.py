@@ -96,7 +96,7 @@ def _run_folder(out: Path | None, resume: str | None) -> tuple[RunFolder | None,
     if resume == "auto":
         if run is None:
             raise ConfigError("--resume needs --out RUN, or a checkpoint: --resume runs/NAME/checkpoints/last.pt")
-        return run, run.last if run.last.exists() else None
+        return run, next((path for path in (run.last, run.best) if path.exists()), None)
     path = find_checkpoint(Path(resume))
     home = RunFolder(path.parent.parent)
     if run is None and not (path.parent.name == "checkpoints" and home.config.exists()):
@@ -140,6 +140,7 @@ def _train(
         reporter.progress(what, done, total)
         # Before the training begins there is nothing to save.
         if signals and what not in ("training", "evaluating"):
+            reporter.line("stopped before training began")
             raise SystemExit(128 + signals[0])
 
     last = None

@@ -28,6 +28,9 @@ class Commands(click.Group):
         except torch.OutOfMemoryError as error:
             click.echo(f"error: the GPU's memory is full; lower --crop or the batch sizes ({error})", err=True)
             ctx.exit(1)
+        except MemoryError as error:
+            click.echo(f"error: memory is full; lower --crop or the batch sizes ({error})", err=True)
+            ctx.exit(1)
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -1,11 +1,13 @@
 """Options that several commands share, and how they become settings."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ..config import CHOICES, DataConfig, parse_assignment
+from ..errors import ConfigError
 
 Command = Callable[..., Any]
 
@@ -91,6 +93,16 @@ def require_data(config: DataConfig) -> None:
     """Hold a command to being told which data is meant."""
     if not config.path:
         raise click.UsageError("--data is missing: a folder of images and masks, or demo")
+
+
+def refuse_existing(path: Path, option: str) -> None:
+    """Hold a file to write to being new: a table or a split may have been edited by hand.
+
+    Raises:
+        ConfigError: It is there.
+    """
+    if path.exists():
+        raise ConfigError(f"{option} {path} exists; remove it, or choose another name")
 
 
 def _applied(options: Sequence[Callable[[Command], Command]], command: Command) -> Command:

@@ -14,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from ..files import append_text
 from ..records import EvaluationRecord, Record, StepRecord
@@ -103,15 +104,15 @@ def step_text(record: StepRecord) -> str:
 
 def evaluation_table(record: EvaluationRecord, title: str) -> Table:
     """IoU by class, with the share of the truth that each class has."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("class")
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column("class", overflow="fold")
     table.add_column("IoU %", justify="right")
     table.add_column("share of truth %", justify="right")
     pixels = [sum(row) for row in record.confusion]
     for name, share in zip(record.classes, pixels, strict=True):
         value = record.iou[name]
         text = "absent from the truth" if value is None else f"{100 * value:.2f}"
-        table.add_row(name, text, f"{100 * share / max(sum(pixels), 1):.2f}")
+        table.add_row(Text(name), text, f"{100 * share / max(sum(pixels), 1):.2f}")
     table.add_section()
     mean = "-" if record.miou is None else f"{100 * record.miou:.2f}"
     table.add_row("mean of the classes present", mean, "")

@@ -7,7 +7,7 @@ import click
 
 from ..config import Config
 from ..data.dataset import load_dataset
-from .options import data_options, require_data, set_option, settings_of, split_options
+from .options import data_options, refuse_existing, require_data, set_option, settings_of, split_options
 from .reporter import Reporter
 
 
@@ -20,6 +20,7 @@ def split(out: Path, assignments: tuple[str, ...], **options: Any) -> None:
     """Divide tiles into labelled, unlabelled and validation, by seed, stratified by class presence."""
     config = Config().updated(settings_of(options, assignments))
     require_data(config.data)
+    refuse_existing(out, "--out")
     with Reporter() as reporter:
         dataset = load_dataset(
             config.data, config.train.seed, workers=config.train.workers, on_progress=reporter.progress

@@ -158,11 +158,13 @@ def _array_file(path: Path, size: Sequence[int]) -> ArrayFile:
 def _mapped(path: Path) -> np.ndarray:
     try:
         whole: np.ndarray = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise S4AugTrainError(
-            f"the cache entry {path.parent} is damaged ({error}); delete it to have the file decoded again"
-        ) from error
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path.parent, error) from error
     return whole
+
+
+def _damaged(home: Path, error: Exception) -> S4AugTrainError:
+    return S4AugTrainError(f"the cache entry {home} is damaged ({error}); delete it to have the file decoded again")
 
 
 def _entry(folder: Path, path: Path, kind: str, decode: Callable[[RasterInfo, Path], dict[str, Any]]) -> dict[str, Any]:
@@ -172,13 +174,17 @@ def _entry(folder: Path, path: Path, kind: str, decode: Callable[[RasterInfo, Pa
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; restore the file, or remove its pair") from error
     identity = f"{kind}:{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-    key = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    key = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:32]
     home = folder / key[:2] / key
     if not (home / "entry.json").exists():
         with _appearing(home) as draft:
             content = decode(read_info(path), draft)
             (draft / "entry.json").write_text(json.dumps({"source": str(path), **content}))
-    return {**json.loads((home / "entry.json").read_text()), "folder": home}
+    try:
+        entry = json.loads((home / "entry.json").read_text())
+        return {"size": entry["size"], **entry, "folder": home}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(home, error) from error
 
 
 @contextmanager

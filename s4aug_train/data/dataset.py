@@ -42,6 +42,11 @@ class Dataset:
         """Bands of the images."""
         return int(self.labeled[0].image.shape[0])
 
+    @property
+    def dtype(self) -> str:
+        """Pixel type of the images."""
+        return str(self.labeled[0].image.dtype)
+
 
 def list_tiles(config: DataConfig, on_progress: Progress | None = None) -> Listing:
     """The tiles of a folder; `demo` makes the demo set in the cache first."""
@@ -178,6 +183,11 @@ def _divided(tiles: dict[str, Tile], split: Split, classes: ClassTable, include_
     )
     if not labeled or not val:
         raise DataError("the split leaves no labelled or no validation tile; label more tiles, or change the split")
+    if not any(sum(tile.class_pixels) for tile in labeled):
+        raise DataError(
+            "no class of the table occurs in the masks of the labelled tiles, so there is nothing to learn; see "
+            "s4aug-train doctor, and give the right table with --classes"
+        )
     check_alike([*labeled, *unlabeled, *val])
     normalization = choose_normalization([*labeled, *unlabeled])
     if include_labeled:

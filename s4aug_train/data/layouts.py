@@ -158,7 +158,7 @@ def _image_files(root: Path) -> list[Path]:
         raise DataError(f"{root} is a file; give the folder that holds the tiles")
     files: list[Path] = []
     visited: set[str] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
         real = os.path.realpath(folder)
         if real in visited:
             subfolders.clear()
@@ -169,6 +169,10 @@ def _image_files(root: Path) -> list[Path]:
     if not files:
         raise DataError(f"no images ({', '.join(sorted(DRIVERS))}) in {root}; check the path")
     return sorted(files)
+
+
+def _raise(error: OSError) -> None:
+    raise DataError(f"cannot read the folder {error.filename}: {error.strerror}; change its permissions") from error
 
 
 def _id(root: Path, path: Path) -> str:

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -193,7 +193,7 @@ def _read_entries(path: Path) -> Iterator[tuple[int, ClassEntry]]:
     """The entries of a CSV file, each with its line number."""
     lines = csv.reader(io.StringIO(_read_text(path), newline=""))
     header: list[str] | None = None
-    for row in lines:
+    for row in _csv_rows(path, lines):
         cells = [cell.strip() for cell in row]
         if not any(cells):
             continue
@@ -206,6 +206,15 @@ def _read_entries(path: Path) -> Iterator[tuple[int, ClassEntry]]:
             yield lines.line_num, _entry(f"{path}, line {lines.line_num}", named)
     if header is None:
         raise DataError(f"{path} is empty; a class table starts with the line name,r,g,b or name,value")
+
+
+def _csv_rows(path: Path, lines: Iterable[list[str]]) -> Iterator[list[str]]:
+    try:
+        yield from lines
+    except csv.Error as error:
+        raise DataError(
+            f"{path} is no CSV table ({error}); a class table starts with name,r,g,b or name,value"
+        ) from error
 
 
 def _read_text(path: Path) -> str:

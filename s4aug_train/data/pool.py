@@ -74,7 +74,10 @@ class Pool:
     def __post_init__(self) -> None:
         if not self.tiles:
             kind = "labelled" if self.labelled else "unlabelled"
-            raise DataError(f"there is no {kind} tile to train on; change --labeled, --unlabeled or the split")
+            raise DataError(
+                f"there is no {kind} tile to train on; change --labeled, --unlabeled or the split, or use "
+                f"--method supervised"
+            )
         check_alike(self.tiles)
 
     def crops(self, seed: int, step: int, stream: str, batch: int) -> Crops:

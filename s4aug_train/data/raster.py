@@ -177,12 +177,12 @@ def write_image(path: Path, array: np.ndarray, *, quality: int = 95) -> None:
     if driver == "JPEG":
         profile["QUALITY"] = quality
     _ignore_warnings()
-    with (
-        atomic_path(path) as temporary,
-        rasterio.Env(GDAL_PAM_ENABLED="NO"),
-        rasterio.open(temporary, "w", **profile) as dataset,
-    ):
-        dataset.write(array)
+    with atomic_path(path) as temporary, rasterio.Env(GDAL_PAM_ENABLED="NO"):
+        try:
+            with rasterio.open(temporary, "w", **profile) as dataset:
+                dataset.write(array)
+        except (RasterioError, CPLE_BaseError) as error:
+            raise OSError(" ".join(str(error.__cause__ or error).split())) from error
 
 
 def _open(path: Path) -> DatasetReader:
@@ -213,6 +213,8 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         with rasterio.Env(**_READING):
             yield
+    except UnicodeEncodeError as error:
+        raise DataError(f"{str(path)!a} has a name that is not UTF-8; rename it") from error
     except (RasterioError, CRSError, CPLE_BaseError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise DataError(

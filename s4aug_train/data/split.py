@@ -73,7 +73,7 @@ class Split:
                 raise TypeError("parts must be lists")
             if not all(isinstance(tile, str) for part in parts.values() for tile in part):
                 raise TypeError("ids must be strings")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
                 f"cannot read the split {path} ({error}); it is JSON with labeled, unlabeled and val, as "
                 f"s4aug-train split writes it"

@@ -1,5 +1,6 @@
 """Checkpoints: whole or absent, readable without running code, holding all that going on needs."""
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ class Checkpoint:
         config: All settings of the run.
         classes: Names, colours, values.
         bands: Bands of the images.
+        dtype: Their pixel type.
         normalization: Of the images.
         split: Tile ids by use.
         best: Best validation mIoU so far, or None.
@@ -39,6 +41,7 @@ class Checkpoint:
     config: Config
     classes: ClassTable
     bands: int
+    dtype: str
     normalization: Normalization
     split: Split
     best: float | None
@@ -53,6 +56,7 @@ class Checkpoint:
             "config": self.config.to_dict(),
             "classes": [[e.name, e.color, e.value, e.ignored] for e in self.classes.entries],
             "bands": self.bands,
+            "dtype": self.dtype,
             "normalization": vars(self.normalization),
             "split": self.split.to_dict(),
             "best": self.best,
@@ -64,7 +68,7 @@ class Checkpoint:
                 torch.save(content, temporary)
             except RuntimeError as error:
                 # What torch makes of a failed write, for example to a full disk.
-                raise OSError(str(error).splitlines()[0]) from error
+                raise OSError(f"{str(error).splitlines()[0]} (a full disk?)") from error
 
     @classmethod
     def read(cls, path: Path) -> "Checkpoint":
@@ -74,11 +78,17 @@ class Checkpoint:
             CheckpointError: It is missing, damaged, or none of ours.
         """
         try:
+            # torch does not look at the checksums itself.
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:
+                    raise zipfile.BadZipFile
             content = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError as error:
             raise CheckpointError(
                 f"no checkpoint at {path}; give a run folder or a file of its checkpoints/"
             ) from error
+        except OSError as error:
+            raise CheckpointError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
         except Exception as error:
             raise CheckpointError(
                 f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is damaged or not one of ours: "
@@ -86,7 +96,7 @@ class Checkpoint:
             ) from error
         try:
             return cls._from_content(content if isinstance(content, dict) else {})
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise CheckpointError(
                 f"{path} is no checkpoint of s4aug-train, or of another version: {error!r}; give a file of a run's "
                 f"checkpoints/"
@@ -104,6 +114,7 @@ class Checkpoint:
             config=Config().updated(settings),
             classes=ClassTable(tuple(ClassEntry(*row) for row in content["classes"])),
             bands=content["bands"],
+            dtype=content["dtype"],
             normalization=Normalization(tuple(stored["mean"]), tuple(stored["std"]), stored["source"]),
             split=Split(**{part: tuple(split[part]) for part in PARTS}, how=split["how"]),
             best=content["best"],
@@ -116,6 +127,9 @@ class Checkpoint:
         network = UNet(len(self.classes.names), self.bands, self.config.model.encoder)
         try:
             network.load_state_dict(dict(self.network))
-        except RuntimeError as error:
-            raise CheckpointError(f"the checkpoint's weights do not fit its own settings: {error}") from error
+        except (RuntimeError, TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"the checkpoint's weights do not fit its own settings: {reason}") from error
+        if not all(value.isfinite().all() for value in network.state_dict().values()):
+            raise CheckpointError("the checkpoint's weights are not finite; use another of the run's checkpoints/")
         return network.eval()

@@ -103,7 +103,7 @@ def check_finite(state: TrainingState, interval: "Interval") -> None:
 def _not_finite(what: str, step: int) -> TrainingError:
     return TrainingError(
         f"the {what} is not finite at step {step}: begin a new run with a lower train.lr (or with --precision fp32); "
-        f"the checkpoints of this one are from before"
+        f"no checkpoint was written since"
     )
 
 

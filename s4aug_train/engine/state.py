@@ -69,6 +69,7 @@ class TrainingState:
             self.optimizer.load_state_dict(training["optimizer"])
             if training["scaler"]:
                 self.scaler.load_state_dict(training["scaler"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"the checkpoint does not fit this network: {error}") from error
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(f"the checkpoint does not fit this network: {reason}") from error
         self.step, self.best = step, best

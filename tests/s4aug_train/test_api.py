@@ -101,7 +101,7 @@ def test_data_of_other_bands_is_refused(finished, tmp_path):
         write_image(tmp_path / "images" / f"{tile}.png", np.zeros((1, 32, 32), np.uint8))
         write_image(tmp_path / "masks" / f"{tile}.png", np.zeros((3, 32, 32), np.uint8))
     DEEPGLOBE.write(tmp_path / "class_dict.csv")
-    with pytest.raises(DataError, match="has 1 bands, the checkpoint was trained on 3"):
+    with pytest.raises(DataError, match="has 1 bands of uint8, the checkpoint was trained on 3"):
         api.evaluate_checkpoint(run.path, {"data.path": str(tmp_path)})
 
 

@@ -207,6 +207,16 @@ def test_a_copied_checkpoint_goes_on_in_the_folder_that_is_named(run, tmp_path):
     assert "finished before" in call("fit", "--resume", copy, "--out", tmp_path / "next").stdout
 
 
+def test_resume_falls_back_to_the_best_checkpoint(run, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(run[0], tmp_path / "copy")
+    (copy / "checkpoints" / "last.pt").unlink()
+    call("fit", "--out", copy, "--resume")
+    steps = [json.loads(line)["step"] for line in (copy / "metrics.jsonl").read_text().splitlines()]
+    assert max(steps) == 3
+
+
 def test_overwrite_keeps_the_old_run_until_the_new_one_is_ready(demo_folder, tmp_path):
     call(*fit_arguments(demo_folder, tmp_path / "run", "--steps", 1))
     before = (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes()
@@ -313,13 +323,47 @@ class TestBadInput:
             pytest.skip("there is a GPU")
         assert "--device cpu" in failure(*fit_arguments(demo_folder, tmp_path / "r", "--device", "cuda"))
 
-    def test_an_all_ignored_set_trains_to_zero_loss(self, tmp_path):
+    def test_a_set_without_any_labelled_pixel_is_refused(self, tmp_path):
         data = make_pairs(tmp_path, count=6, color=(0, 0, 0))
+        assert "nothing to learn" in failure(
+            *fit_arguments(data, tmp_path / "r", "--classes", tmp_path / "classes.csv")
+        )
+
+    def test_all_ignored_crops_train_to_zero_loss(self, tmp_path):
+        data = make_pairs(tmp_path, count=6, color=(0, 0, 0))
+        for mask in (data / "masks").iterdir():
+            image = np.zeros((3, 300, 300), np.uint8)
+            image[0, 0, 0] = 255  # one labelled pixel, which crops of 64 px hardly meet
+            mask.unlink()
+            write_image(mask, image)
+            write_image(data / "images" / mask.name, image)
         more = ["--classes", tmp_path / "classes.csv", "--steps", 1, "--method", "supervised"]
-        result = call(*fit_arguments(data, tmp_path / "r", *more))
-        assert "absent from the truth" in result.stdout
+        call(*fit_arguments(data, tmp_path / "r", *more))
         lines = [json.loads(line) for line in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
         assert lines[0]["loss"] == 0
+
+    def test_files_that_may_hold_work_are_not_overwritten(self, demo_folder, tmp_path):
+        mine = tmp_path / "mine.csv"
+        mine.write_text("name,value\nforest,1\n")
+        assert "exists" in failure("split", "--data", demo_folder, "--labeled", 3, "--out", mine)
+        assert "exists" in failure("doctor", "--data", demo_folder, "--write-classes", mine)
+        assert mine.read_text() == "name,value\nforest,1\n"
+
+    def test_names_in_brackets_are_shown_as_they_are(self, tmp_path):
+        data = make_pairs(tmp_path, count=8)
+        (tmp_path / "classes.csv").write_text("name,r,g,b\n[/x],255,0,0\n[red]a[/red],255,255,255\n")
+        result = call(*fit_arguments(data, tmp_path / "r", "--classes", tmp_path / "classes.csv", "--steps", 1))
+        assert "[/x]" in result.stdout
+        assert "[red]a[/red]" in result.stdout
+
+    @pytest.mark.parametrize("setting", ["train.lr=inf", "method.weight=1e999", "train.crop=1000000"])
+    def test_absurd_settings_are_refused(self, demo_folder, tmp_path, setting):
+        assert setting.split("=")[0] in failure(*fit_arguments(demo_folder, tmp_path / "r", "--set", setting))
+
+    def test_a_key_twice_in_the_config_is_refused(self, demo_folder, tmp_path):
+        (tmp_path / "c.yaml").write_text("train: {lr: 0.1}\ntrain: {steps: 1}\n")
+        more = ["--config", tmp_path / "c.yaml"]
+        assert "comes twice" in failure(*fit_arguments(demo_folder, tmp_path / "r", *more))
 
     def test_read_only_out(self, demo_folder):
         assert "cannot write" in failure(*fit_arguments(demo_folder, "/proc/s4aug"))

@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ def checkpoint():
         config=config,
         classes=DEEPGLOBE,
         bands=3,
+        dtype="uint8",
         normalization=Normalization((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "measured"),
         split=Split(("a",), ("b",), ("c",), "by hand"),
         best=0.25,
@@ -41,7 +43,7 @@ def written(checkpoint, tmp_path):
 
 def test_what_is_written_is_read_back(checkpoint, written):
     read = Checkpoint.read(written)
-    for name in ("step", "config", "classes", "bands", "normalization", "split", "best"):
+    for name in ("step", "config", "classes", "bands", "dtype", "normalization", "split", "best"):
         assert getattr(read, name) == getattr(checkpoint, name), name
     for name, value in checkpoint.network.items():
         assert torch.equal(read.network[name], value)
@@ -95,6 +97,29 @@ def test_a_failed_write_leaves_the_old_checkpoint_and_no_remains(checkpoint, wri
         checkpoint.write(written)
     assert written.read_bytes() == before
     assert [path.name for path in written.parent.iterdir()] == ["last.pt"]
+
+
+def test_a_flipped_bit_is_noticed(written):
+    content = bytearray(written.read_bytes())
+    content[len(content) // 2] ^= 1
+    written.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        Checkpoint.read(written)
+
+
+def test_weights_that_are_not_finite_are_refused(checkpoint):
+    spoiled = {**checkpoint.network, "classifier.bias": torch.full((6,), torch.nan)}
+    with pytest.raises(CheckpointError, match="not finite"):
+        replace(checkpoint, network=spoiled).build_network()
+
+
+@pytest.mark.parametrize("change", [{"network": None}, {"network": {}}, {"training": None}, {"training": {}}])
+def test_parts_of_the_wrong_kind_are_one_line(checkpoint, change):
+    odd = replace(checkpoint, **change)
+    state = TrainingState(UNet(6, encoder="resnet18"), odd.config.train, torch.device("cpu"))
+    with pytest.raises(CheckpointError) as error:
+        state.load(odd.step, odd.best, odd.network, odd.training)
+    assert "\n" not in str(error.value)
 
 
 def test_missing_is_told_with_what_to_give(tmp_path):
