@@ -1,9 +1,11 @@
 """Decoded tiles on disk: each file is decoded once, then read by memory map, by several runs at once."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from .raster import RasterInfo, read_info, read_strips
 
 # Part of every key: a change of what an entry holds makes new entries.
 VERSION = 1
+DRAFT_LIFE_S = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ def load_tiles(
         S4AugTrainError: The cache folder cannot be written.
     """
     folder = cache_folder() / f"tiles-v{VERSION}"
+    _sweep(folder)
     tiles = []
     with ThreadPoolExecutor(max(1, workers)) as pool:
         pending = [pool.submit(_load_tile, folder, file, classes, mismatch) for file in files]
@@ -118,6 +122,14 @@ def load_tiles(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return tiles
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed decodings left; only drafts of yesterday, for another run may be at work."""
+    for draft in folder.glob("*/.draft-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - draft.stat().st_mtime > DRAFT_LIFE_S:
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 def _load_tile(folder: Path, file: TileFile, classes: ClassTable, mismatch: str) -> Tile | None:

@@ -393,3 +393,22 @@ def test_the_cache_is_in_the_home_folder_unless_told_otherwise(folder, monkeypat
     assert cache_folder() == folder
     monkeypatch.delenv("S4AUG_CACHE")
     assert cache_folder() == Path.home() / ".cache" / "s4aug"
+
+
+def test_drafts_of_yesterday_are_swept_and_those_of_today_kept(demo_folder, tmp_path, monkeypatch):
+    import os
+    import time
+
+    from s4aug_train.data.cache import VERSION
+    from s4aug_train.data.layouts import find_tiles
+    from s4aug_train.data.palette import DEEPGLOBE
+
+    monkeypatch.setenv("S4AUG_CACHE", str(tmp_path))
+    old, new = (tmp_path / f"tiles-v{VERSION}" / "ab" / f".draft-1-{name}" for name in ("old", "new"))
+    for draft in (old, new):
+        draft.mkdir(parents=True)
+    yesterday = time.time() - 25 * 3600
+    os.utime(old, (yesterday, yesterday))
+    load_tiles(list(find_tiles(demo_folder).labelled[:1]), DEEPGLOBE)
+    assert not old.exists()
+    assert new.exists()
