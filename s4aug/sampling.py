@@ -11,7 +11,7 @@ from .checks import Size, check_size
 from .errors import ArgumentError
 from .linear import linear_part, vector
 from .philox import uniform
-from .transform import AffineTransform
+from .transform import AffineTransform, middle
 
 Range = tuple[float, float]
 NUMBERS_PER_SAMPLE = 9
@@ -120,9 +120,9 @@ def sample_affine(
     chance = vector([ranges.hflip, ranges.vflip], device)
     flip = torch.where(numbers[:, 7:] < chance, -1.0, 1.0).to(torch.float64)  # [B, 2]
     linear = linear_part(values[:, 0], scale, values[:, 5:7]) * flip[:, None]
-    middle = vector([(width - 1) / 2, (height - 1) / 2], device)
+    pivot = vector(middle(size), device)
     shift = values[:, 1:3] * vector([width, height], device)
-    return AffineTransform.from_linear(linear, middle + shift - linear @ middle, size, size)
+    return AffineTransform.from_linear(linear, pivot + shift - linear @ pivot, size, size)
 
 
 def _draw(batch: int, device: torch.device, generator: torch.Generator | None, seed: Tensor | None) -> Tensor:

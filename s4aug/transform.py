@@ -156,13 +156,12 @@ class AffineTransform:
             ArgumentError: Shapes that do not go together, or parameters whose matrix cannot be inverted.
         """
         size = check_size(size, "size")
-        middle = ((size[1] - 1) / 2, (size[0] - 1) / 2)
         named = {
             "angle": (angle, 1),
             "translation": (translation, 2),
             "scale": (scale, 2),
             "shear": (shear, 2),
-            "center": (middle if center is None else center, 2),
+            "center": (middle(size) if center is None else center, 2),
         }
         values = broadcast(named)
         linear = linear_part(values["angle"][:, 0], values["scale"], values["shear"])
@@ -356,9 +355,9 @@ def fixed_point(transform: AffineTransform) -> Tensor:
     """
     inverse = transform.inverse().matrix[:, :2].detach()  # [B, 2, 3]
     height, width = transform.out_size
-    middle = vector([width // 2, height // 2], inverse.device)
+    pivot = vector([width // 2, height // 2], inverse.device)
     linear = inverse[..., :2].clamp(-LINEAR_LIMIT, LINEAR_LIMIT)
-    anchor = (linear @ middle + inverse[..., 2]).clamp(-OFFSET_LIMIT_PX, OFFSET_LIMIT_PX)
+    anchor = (linear @ pivot + inverse[..., 2]).clamp(-OFFSET_LIMIT_PX, OFFSET_LIMIT_PX)
     fixed = (linear * ONE).round().to(torch.int64)  # [B, 2, 2]
     steps = fixed[..., 0] * (width // 2) + fixed[..., 1] * (height // 2)
     offset = (anchor * ONE).round().to(torch.int64) - steps
@@ -388,6 +387,11 @@ def source_axes(transform: AffineTransform, dtype: torch.dtype, device: torch.de
         real = None if inverse is None else _along(inverse[:, i], columns, rows)
         axes.append(_snapped(real) if fixed is None else _split(_along(fixed[:, i], columns, rows), real, dtype))
     return axes[0], axes[1]
+
+
+def middle(frame: Size) -> tuple[float, float]:
+    """The middle (x, y) of a frame, px."""
+    return (frame[1] - 1) / 2, (frame[0] - 1) / 2
 
 
 def map_size(frame: Size, stride: float) -> Size:
@@ -435,10 +439,10 @@ def cell_bounds(frame: int, cells: int, stride: float, offset: float) -> tuple[T
     Returns:
         First pixel and one past the last of each cell, both [cells] int64, cut to the frame.
     """
-    middle = torch.arange(cells, dtype=torch.float64) * stride + offset
+    centre = torch.arange(cells, dtype=torch.float64) * stride + offset
     # A pixel p covers [p - 1/2, p + 1/2]; touching an edge is not covering, hence the tolerance.
-    first = torch.floor(middle - stride / 2 - 0.5 + LATTICE_TOLERANCE_PX) + 1
-    stop = torch.ceil(middle + stride / 2 + 0.5 - LATTICE_TOLERANCE_PX)
+    first = torch.floor(centre - stride / 2 - 0.5 + LATTICE_TOLERANCE_PX) + 1
+    stop = torch.ceil(centre + stride / 2 + 0.5 - LATTICE_TOLERANCE_PX)
     return first.clamp(0, frame).long(), stop.clamp(0, frame).long()
 
 

@@ -48,6 +48,8 @@ def train(
     if _evaluation_due(state):
         # The run was stopped in the middle of an evaluation.
         yield from _evaluated(state, evaluate, save)
+        if should_stop():
+            return
     interval = Interval(config.batch_labeled + (config.batch_unlabeled if loader.unlabeled else 0))
     for batch, waited in loader.batches(state.step, config.steps):
         rate = state.learning_rate()

@@ -143,6 +143,11 @@ def test_an_evaluation_that_was_given_up_is_made_up_for(set_up):
     records, _ = run(first, evaluate=interrupted, should_stop=lambda: bool(stop))
     assert first[0].step == 4
     assert not any(isinstance(r, EvaluationRecord) for r in records)
+    again = set_up(**settings)
+    again[0].load(4, None, first[0].network.state_dict(), first[0].state_dict())
+    # Stopped once more in the same evaluation: it stays due.
+    assert run(again, evaluate=interrupted, should_stop=lambda: True) == ([], [])
+    assert again[0].step == 4
     second = set_up(**settings)
     second[0].load(4, None, first[0].network.state_dict(), first[0].state_dict())
     records, _ = run(second)
