@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .checks import Size, check_size
 from .errors import ArgumentError
+from .lifting import LARGEST_DISTANCE_PX, strayed_px
 from .linear import linear_part, vector
 from .philox import uniform
 from .transform import AffineTransform, middle
@@ -123,6 +124,29 @@ def sample_affine(
     pivot = vector(middle(size), device)
     shift = values[:, 1:3] * vector([width, height], device)
     return AffineTransform.from_linear(linear, pivot + shift - linear @ pivot, size, size)
+
+
+def check_liftable(ranges: AffineRanges) -> None:
+    """Hold ranges to maps that lifting can follow: area is kept, and no draw strays more than 1.5 px.
+
+    Raises:
+        ArgumentError: A scale, or a shear that is too strong with these rotations and flips.
+    """
+    angle, _, _, *scale, shear_x, shear_y = ranges.bounds()
+    if any(side != 1 for pair in scale for side in pair):
+        raise ArgumentError(f"lifting keeps area: scale must be None, got {ranges.scale}")
+    steps = (angle, 361), (shear_x, 9), (shear_y, 9)
+    # Half a degree apart and finer where a full circle is drawn; ends included.
+    ticks = [torch.linspace(low, high, count if high > low else 1).double() for (low, high), count in steps]
+    angles, *shears = (tick.flatten() for tick in torch.meshgrid(*ticks, indexing="ij"))
+    linear = linear_part(angles, torch.ones(len(angles), 2).double(), torch.stack(shears, -1))
+    mirror = torch.tensor([-1.0, 1.0]).double() if ranges.hflip or ranges.vflip else torch.ones(2).double()
+    strays = float(torch.cat([strayed_px(linear), strayed_px(linear * mirror)]).amax())
+    if not strays <= LARGEST_DISTANCE_PX:
+        raise ArgumentError(
+            f"lifting must stay within {LARGEST_DISTANCE_PX} px of the true map, shear {ranges.shear} with these "
+            f"rotations and flips strays {strays:.2f} px; shear less, or use another mode"
+        )
 
 
 def _draw(batch: int, device: torch.device, generator: torch.Generator | None, seed: Tensor | None) -> Tensor:

@@ -1,8 +1,8 @@
 """Affine transforms of image batches, and the only place that knows pixel centres and fixed point."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -52,6 +52,8 @@ class AffineTransform:
     matrix: Tensor  # [B, 3, 3] float64
     size: Size
     out_size: Size = None  # type: ignore[assignment]  # filled in below
+    # What an inverse undoes: undone again it is that very transform, to the bit.
+    undoes: "AffineTransform | None" = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         size = check_size(self.size, "size")
@@ -180,7 +182,7 @@ class AffineTransform:
             if not -len(self) <= index < len(self):
                 raise IndexError(f"sample {index} of a batch of {len(self)}")
             index = slice(index, index + 1 or None)
-        return self._with(self.matrix[index], self.size, self.out_size)
+        return self._each(lambda matrix: matrix[index])
 
     def __matmul__(self, first: "AffineTransform") -> "AffineTransform":
         """`a @ b`: b first, then a, as one motion."""
@@ -191,12 +193,16 @@ class AffineTransform:
         return self._with(self.matrix @ first.matrix, first.size, self.out_size)
 
     def inverse(self) -> "AffineTransform":
-        """The motion undone, in closed form."""
+        """The motion undone, in closed form; the inverse of an inverse is the motion itself."""
+        if self.undoes is not None:
+            return self.undoes
         (a, b, x), (c, d, y) = self.matrix[:, 0].unbind(-1), self.matrix[:, 1].unbind(-1)
         determinant = a * d - b * c
         linear = torch.stack([d, -b, -c, a], -1).reshape(-1, 2, 2) / determinant[:, None, None]
         offset = torch.stack([b * y - d * x, c * x - a * y], -1) / determinant[:, None]
-        return self.from_linear(linear, offset, self.out_size, self.size)
+        undone = self.from_linear(linear, offset, self.out_size, self.size)
+        object.__setattr__(undone, "undoes", self)
+        return undone
 
     def at(
         self,
@@ -231,6 +237,8 @@ class AffineTransform:
                     f"a map of {cells} (H, W) does not fit a frame of {frame} at stride {stride:g}: "
                     f"that gives {map_size(frame, stride)}"
                 )
+        if stride == 1 and cell_offset(stride, offset) == (0, 0):
+            return self
         first = vector(cell_offset(stride, offset), self.matrix.device)
         linear = self.matrix[:, :2, :2]
         moved = (linear @ first) + self.matrix[:, :2, 2] - first
@@ -302,7 +310,12 @@ class AffineTransform:
 
     def to(self, device: torch.device | str) -> "AffineTransform":
         """The same transforms on another device."""
-        return self._with(self.matrix.to(device), self.size, self.out_size)
+        return self._each(lambda matrix: matrix.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "AffineTransform":
+        changed = self._with(change(self.matrix), self.size, self.out_size)
+        object.__setattr__(changed, "undoes", None if self.undoes is None else self.undoes._each(change))
+        return changed
 
     def _with(self, matrix: Tensor, size: Size, out_size: Size) -> "AffineTransform":
         return self.from_linear(matrix[:, :2, :2], matrix[:, :2, 2], size, out_size)

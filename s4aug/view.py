@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .checks import Size, check_choice, check_mask
 from .errors import ArgumentError
-from .sampling import AffineRanges, Range, sample_affine
+from .sampling import AffineRanges, Range, check_liftable, sample_affine
 from .transform import AffineTransform, cell_bounds, cell_offset, infer_stride, map_size
 from .warp import MODES, PADDINGS, Warped, warp
 
@@ -72,7 +72,8 @@ class View:
 
         Args:
             prediction: [B, K, h', w'], at the view's size or at a stride of it.
-            mode: As in `warp`; bilinear by default. Labels: "nearest".
+            mode: As in `warp`. By default lifting for a lifting view's full resolution, else bilinear. Labels:
+                "nearest" or "lifting".
             stride: Pixels per cell; read off the sizes by default.
             offset: Pixel at which cell 0 stands.
             fill: Value where nothing real is shown; 255 for labels.
@@ -87,8 +88,10 @@ class View:
         stride = infer_stride(self.transform.out_size, cells) if stride is None else float(stride)
         source_cells = map_size(self.transform.size, stride)
         moved = self.transform.at(source_cells, cells, stride=stride, offset=offset)
-        valid = self.valid if stride == 1 and not offset else _pool_valid(self.valid, cells, stride, offset)
-        return warp(prediction, moved.inverse(), valid=valid, mode=mode or "bilinear", fill=fill)
+        whole = moved is self.transform
+        valid = self.valid if whole else _pool_valid(self.valid, cells, stride, offset)
+        mode = mode or ("lifting" if whole and self.mode == "lifting" else "bilinear")
+        return warp(prediction, moved.inverse(), valid=valid, mode=mode, fill=fill)
 
 
 class RandomAffine(nn.Module):
@@ -107,9 +110,12 @@ class RandomAffine(nn.Module):
         hflip: Probability of a left-right flip.
         vflip: Probability of a top-bottom flip.
         same_on_batch: One draw for the whole batch.
-        mode: As in `warp`.
+        mode: As in `warp`. "lifting" draws maps that keep area: no scale, and shears that lifting can follow.
         padding: As in `warp`.
         fill: As in `warp`.
+
+    Raises:
+        ArgumentError: Ranges upside down (see `AffineRanges`), or ranges that lifting cannot follow.
 
     Example:
         >>> perturb = RandomAffine(degrees=15, translate=(0.2, 0.2), scale=(0.75, 1.25))  # Sec. 3.2
@@ -137,6 +143,8 @@ class RandomAffine(nn.Module):
         check_choice(mode, MODES, "mode")
         check_choice(padding, PADDINGS, "padding")
         self.ranges = AffineRanges(degrees, translate, scale, shear, hflip, vflip)
+        if mode == "lifting":
+            check_liftable(self.ranges)
         self.same_on_batch = same_on_batch
         self.mode = mode
         self.padding = padding

@@ -11,7 +11,9 @@ from .checks import check_choice, check_image, check_mask
 from .errors import ArgumentError, BackendUnavailable
 from .transform import AffineTransform
 
-MODES = ("bilinear", "nearest", "bicubic")
+MODES = ("bilinear", "nearest", "bicubic", "lifting")
+# Modes that show each pixel as it is, one by one.
+WHOLE_PIXEL_MODES = ("nearest", "lifting")
 PADDINGS = ("fill", "border", "reflection")
 BACKENDS = ("auto", "torch")
 
@@ -47,7 +49,9 @@ def warp(
         image: [B, C, H, W], any floating or integer type.
         transform: B motions from frames of (H, W).
         valid: [B, 1, H, W] bool; pixels where it is false are never read. All real by default.
-        mode: "bilinear", "nearest" (ties upwards) or "bicubic" (A = -0.75, as in torch).
+        mode: "bilinear", "nearest" (ties upwards), "bicubic" (A = -0.75, as in torch), or "lifting": for
+            transforms that keep area, a permutation of pixels within 1.5 px of the true map, which the same mode
+            with `transform.inverse()` takes back to the bit.
         fill: Value where nothing real is shown, in units of the output (after `normalize`).
         padding: "fill", or "border" or "reflection" to show content from inside beyond the edge; these pixels
             are still not valid.
@@ -57,10 +61,12 @@ def warp(
         backend: "auto" or "torch".
 
     Returns:
-        `Warped(image [B, C, h, w], valid [B, 1, h, w])`. Differentiable in `image` and in `transform.matrix`.
+        `Warped(image [B, C, h, w], valid [B, 1, h, w])`. Differentiable in `image`, and in `transform.matrix` where
+        pixels are interpolated.
 
     Raises:
-        ArgumentError: A shape, size, mode or dtype that does not fit.
+        ArgumentError: A shape, size, mode or dtype that does not fit; a transform on the CPU that lifting
+            refuses (see `s4aug.lifting.Lifting`).
         BackendUnavailable: The named backend is not there.
 
     Example:
@@ -91,7 +97,7 @@ def warp(
 
 
 def _output_dtype(image: Tensor, mode: str, normalized: bool, dtype: torch.dtype | None) -> torch.dtype:
-    interpolated = mode != "nearest" or normalized
+    interpolated = mode not in WHOLE_PIXEL_MODES or normalized
     if dtype is None:
         return torch.get_default_dtype() if interpolated and not image.is_floating_point() else image.dtype
     if interpolated and not dtype.is_floating_point:

@@ -15,10 +15,12 @@ FLOORS = {
         {"errors", "version"},
         {"checks", "linear"},
         {"transform", "philox"},
+        {"lifting"},
         {"sampling", "backends."},
         {"warp"},
         {"view"},
         {"consistency"},
+        {"integrations."},
     ],
     "s4aug_train": [
         {"errors"},

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..lifting import source_pixels
 from ..transform import AffineTransform, Axis, source_axes
 
 BICUBIC_A = -0.75  # as in torch and OpenCV
@@ -37,15 +38,17 @@ def warp_reference(
         The image [B, C, h, w] in `dtype`, and its validity [B, 1, h, w].
     """
     compute = _compute_dtype(dtype) if dtype.is_floating_point else torch.float32
-    axis_x, axis_y = source_axes(transform, compute, image.device)
-    taps_x, taps_y = _taps(axis_x, mode), _taps(axis_y, mode)
+    if mode == "lifting":
+        taps_x, taps_y = ([Tap(place, None, None)] for place in source_pixels(transform, image.device))
+    else:
+        taps_x, taps_y = (_taps(axis, mode) for axis in source_axes(transform, compute, image.device))
     height, width = image.shape[-2:]
     inside = _all_inside(taps_x, width) & _all_inside(taps_y, height)
     readable = inside if padding == "fill" else torch.ones_like(inside)
     taps = [_crossed(x, width, y, height, padding) for y in taps_y for x in taps_x]
     if valid is not None:
         readable = readable & _all_real(taps, valid)
-    kept = image.dtype == dtype and mode == "nearest" and normalize is None
+    kept = image.dtype == dtype and mode in ("nearest", "lifting") and normalize is None
     source = _reinterpreted(image, CARRIERS.get(image.dtype, image.dtype)) if kept else image.to(compute)
     total = _weighted_sum(source, taps, readable, valid)
     if normalize is not None:
