@@ -6,6 +6,7 @@ from .consistency import consistency_terms as consistency_terms
 from .errors import ArgumentError as ArgumentError
 from .errors import BackendUnavailable as BackendUnavailable
 from .errors import S4AugError as S4AugError
+from .perturbation import Perturbation as Perturbation
 from .sampling import AffineRanges as AffineRanges
 from .sampling import sample_affine as sample_affine
 from .transform import AffineTransform as AffineTransform

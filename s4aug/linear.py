@@ -8,10 +8,19 @@ from torch import Tensor
 from .errors import ArgumentError
 
 Numbers = Tensor | float | Sequence[float]
+# Devices without float64: matrices for their images live on the CPU.
+NARROW_DEVICES = ("mps",)
+
+
+def matrix_device(device: torch.device | str) -> torch.device:
+    """Where matrices for images on `device` live: beside them, or on the CPU where float64 is missing."""
+    device = torch.device(device)
+    return torch.device("cpu") if device.type in NARROW_DEVICES else device
 
 
 def vector(values: Sequence[float], device: torch.device | str) -> Tensor:  # [N] float64
     """Numbers on a device, written there by fills: a copy from the host would wait for the device."""
+    device = matrix_device(device)
     return torch.stack([torch.full((), value, dtype=torch.float64, device=device) for value in values])
 
 
@@ -43,11 +52,16 @@ def broadcast(named: dict[str, tuple[Numbers, int]]) -> dict[str, Tensor]:
     Raises:
         ArgumentError: Shapes that do not go together.
     """
-    device = next((v.device for v, _ in named.values() if isinstance(v, Tensor)), torch.device("cpu"))
+    tensors = {name: value for name, (value, _) in named.items() if isinstance(value, Tensor)}
+    devices = {value.device: name for name, value in tensors.items() if value.ndim}
+    if len(devices) > 1:
+        (one, first), (other, second), *_ = devices.items()
+        raise ArgumentError(f"{first} is on {one}, {second} on {other}; move one of them")
+    device = matrix_device(next(iter(devices), torch.device("cpu")))
     columns = {}
     for name, (value, width) in named.items():
-        tensor = torch.as_tensor(value, dtype=torch.float64, device=device)
-        per_sample = tensor.ndim == 1 and (width == 1 or (name == "scale" and isinstance(value, Tensor)))
+        tensor = value.to(device, torch.float64) if isinstance(value, Tensor) else _written(value, device)
+        per_sample = tensor.ndim == 1 and (width == 1 or (name == "scale" and name in tensors))
         tensor = tensor[:, None] if per_sample else tensor
         tensor = tensor.reshape(1, -1) if tensor.ndim < 2 else tensor
         if tensor.ndim != 2 or tensor.shape[1] not in (1, width):
@@ -58,6 +72,14 @@ def broadcast(named: dict[str, tuple[Numbers, int]]) -> dict[str, Tensor]:
         if tensor.shape[0] not in (1, batch):
             raise ArgumentError(f"{name} has batch {tensor.shape[0]}, another parameter has {batch}")
     return {name: tensor.expand(batch, -1) for name, tensor in columns.items()}
+
+
+def _written(value: float | Sequence[float], device: torch.device) -> Tensor:
+    if isinstance(value, int | float):
+        return vector([value], device)
+    if any(not isinstance(part, int | float) for part in value):
+        return torch.as_tensor(value, dtype=torch.float64, device=device)
+    return vector(value, device)
 
 
 def _cos_sin(angle: Tensor) -> tuple[Tensor, Tensor]:  # degrees, float64

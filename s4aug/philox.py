@@ -49,6 +49,19 @@ def uniform(seed: Tensor, count: int) -> Tensor:
     return (words.flatten(1)[:, :count].to(torch.float64) + 0.5) / 2**32
 
 
+def derived(seed: Tensor) -> Tensor:
+    """One more seed for each seed, of numbers that `uniform` does not use.
+
+    Args:
+        seed: [B] int64.
+
+    Returns:
+        [B] int64 in [0, 2^32).
+    """
+    zero = torch.zeros_like(seed)
+    return philox((zero, zero, zero, zero + 1), (seed & WORD, (seed >> 32) & WORD))[0]
+
+
 def _multiply(value: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     # The 64-bit product by 16-bit halves, for int64 must not overflow.
     lower = (value & 0xFFFF) * factor

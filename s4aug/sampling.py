@@ -10,7 +10,7 @@ from torch import Tensor
 from .checks import Size, check_size
 from .errors import ArgumentError
 from .lifting import LARGEST_DISTANCE_PX, strayed_px
-from .linear import linear_part, vector
+from .linear import linear_part, matrix_device, vector
 from .philox import uniform
 from .transform import AffineTransform, middle
 
@@ -95,7 +95,8 @@ def sample_affine(
         ranges: What to draw from.
         batch: Number of samples B.
         size: (H, W) of the frame in px.
-        device: Where the matrices are made; nothing is read back from it.
+        device: Of the images. The matrices are made there and nothing is read back; on the CPU where it has no
+            float64.
         generator: Source of the numbers; torch's global one by default.
         seed: One seed per sample, instead of a generator: the draw of a sample depends on its seed alone, not
             on the batch, the device or compilation.
@@ -111,7 +112,8 @@ def sample_affine(
         >>> len(sample_affine(paper, 4, (512, 512), generator=torch.Generator().manual_seed(0)))
         4
     """
-    numbers = _draw(batch, torch.device(device), generator, seed)  # [B, 9]
+    device = matrix_device(device)
+    numbers = _draw(batch, device, generator, seed)  # [B, 9]
     lows, highs = (vector(ends, device) for ends in zip(*ranges.bounds(), strict=True))  # [7]
     values = lows + numbers[:, :7] * (highs - lows)
     size = check_size(size, "size")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .checks import Size, check_size
 from .errors import ArgumentError
-from .linear import Numbers, broadcast, linear_part, vector
+from .linear import Numbers, broadcast, linear_part, matrix_device, vector
 
 FRACTION_BITS = 32
 ONE = 1 << FRACTION_BITS
@@ -58,7 +58,7 @@ class AffineTransform:
     def __post_init__(self) -> None:
         size = check_size(self.size, "size")
         out_size = size if self.out_size is None else check_size(self.out_size, "out_size")
-        matrix = self.matrix.to(torch.float64)
+        matrix = self.matrix.to(matrix_device(self.matrix.device), torch.float64)
         if matrix.ndim != 3 or matrix.shape[1:] != (3, 3):
             raise ArgumentError(f"matrix must have shape [B, 3, 3], got {list(matrix.shape)}")
         if matrix.device.type == "cpu" and not torch.compiler.is_compiling():
@@ -113,13 +113,13 @@ class AffineTransform:
     @classmethod
     def shift(cls, xy: Tensor, size: Size) -> "AffineTransform":
         """Content moved by `xy` ([B, 2], px, right and down); bit-exact for whole pixels."""
-        offset = xy.to(torch.float64)
+        offset = xy.to(matrix_device(xy.device), torch.float64)
         return cls.from_linear(_eye(offset), offset, check_size(size, "size"), check_size(size, "size"))
 
     @classmethod
     def crop(cls, top: Tensor, left: Tensor, out_size: Size, size: Size) -> "AffineTransform":
         """The window of `out_size` whose first pixel is at (`top`, `left`), each [B] in px."""
-        offset = -torch.stack([left, top], -1).to(torch.float64)
+        offset = -torch.stack([left, top], -1).to(matrix_device(left.device), torch.float64)
         return cls.from_linear(_eye(offset), offset, check_size(size, "size"), check_size(out_size, "out_size"))
 
     @classmethod
@@ -188,6 +188,7 @@ class AffineTransform:
         """`a @ b`: b first, then a, as one motion."""
         if first.out_size != self.size:
             raise ArgumentError(f"a @ b: b ends in a frame of {first.out_size} (H, W), a begins in {self.size}")
+        self.check_beside(first.matrix.device, "a @ b: b")
         if len(first) != len(self) and 1 not in (len(first), len(self)):
             raise ArgumentError(f"a @ b: a has batch {len(self)}, b has {len(first)}")
         return self._with(self.matrix @ first.matrix, first.size, self.out_size)
@@ -253,8 +254,11 @@ class AffineTransform:
         Returns:
             [B, N, 2] in the dtype of `xy`, computed in float64.
         """
-        moved = xy.to(torch.float64) @ self.matrix[:, :2, :2].mT + self.matrix[:, None, :2, 2]
-        return moved.to(xy.dtype)
+        if xy.ndim != 3 or xy.shape[-1] != 2 or len(self) not in (1, xy.shape[0]):
+            raise ArgumentError(f"xy must have shape [{len(self)}, N, 2], got {list(xy.shape)}")
+        self.check_beside(xy.device, "xy")
+        moved = xy.to(self.matrix.device, torch.float64) @ self.matrix[:, :2, :2].mT + self.matrix[:, None, :2, 2]
+        return moved.to(xy.dtype).to(xy.device)
 
     def boxes(self, xyxy: Tensor) -> Tensor:
         """The smallest upright boxes around the moved boxes.
@@ -265,10 +269,13 @@ class AffineTransform:
         Returns:
             [B, N, 4] in the dtype of `xyxy`.
         """
-        left, top, right, bottom = xyxy.to(torch.float64).unbind(-1)
+        if xyxy.ndim != 3 or xyxy.shape[-1] != 4 or len(self) not in (1, xyxy.shape[0]):
+            raise ArgumentError(f"xyxy must have shape [{len(self)}, N, 4], got {list(xyxy.shape)}")
+        self.check_beside(xyxy.device, "xyxy")
+        left, top, right, bottom = xyxy.to(self.matrix.device, torch.float64).unbind(-1)
         corners = torch.stack([left, top, right, top, right, bottom, left, bottom], -1)
         moved = self.points(corners.reshape(xyxy.shape[0], -1, 2)).reshape(*xyxy.shape[:-1], 4, 2)
-        return torch.cat([moved.amin(-2), moved.amax(-2)], -1).to(xyxy.dtype)
+        return torch.cat([moved.amin(-2), moved.amax(-2)], -1).to(xyxy.dtype).to(xyxy.device)
 
     def to_rasterio(self, geotransform: Sequence[float], index: int = 0) -> Geotransform:
         """The geotransform of the warped raster.
@@ -309,8 +316,19 @@ class AffineTransform:
         return cls((_CORNER.inverse() @ world[1].inverse() @ world[0] @ _CORNER)[None], size, out_size)
 
     def to(self, device: torch.device | str) -> "AffineTransform":
-        """The same transforms on another device."""
-        return self._each(lambda matrix: matrix.to(device))
+        """The same transforms for images on another device; on the CPU where that has no float64."""
+        return self._each(lambda matrix: matrix.to(matrix_device(device)))
+
+    def check_beside(self, device: torch.device, name: str) -> None:
+        """Hold the matrices to the place where those for `name` on `device` live.
+
+        Raises:
+            ArgumentError: They are elsewhere. To fetch them would wait for a device.
+        """
+        if self.matrix.device != matrix_device(device):
+            raise ArgumentError(
+                f"{name} is on {device}, the transform on {self.matrix.device}; use transform.to({str(device)!r})"
+            )
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "AffineTransform":
         changed = self._with(change(self.matrix), self.size, self.out_size)
@@ -393,7 +411,9 @@ def source_axes(transform: AffineTransform, dtype: torch.dtype, device: torch.de
     columns = torch.arange(width, device=device)  # [w]
     rows = torch.arange(height, device=device)[:, None]  # [h, 1]
     exact = dtype == torch.float64 or transform.matrix.requires_grad
-    inverse = transform.inverse().matrix.to(device) if exact else None
+    # Where a device has no float64 the gradient is summed in the weights' own type.
+    wide = dtype if transform.matrix.device != device else torch.float64
+    inverse = transform.inverse().matrix.to(wide).to(device) if exact else None
     fixed = fixed_point(transform).to(device) if dtype != torch.float64 else None
     axes = []
     for i in range(2):
@@ -440,7 +460,9 @@ def cell_offset(stride: float, offset: float | tuple[float, float] | None) -> tu
     return (offset[0], offset[1]) if isinstance(offset, tuple) else (float(offset), float(offset))
 
 
-def cell_bounds(frame: int, cells: int, stride: float, offset: float) -> tuple[Tensor, Tensor]:
+def cell_bounds(
+    frame: int, cells: int, stride: float, offset: float, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
     """The pixels that each cell of a map touches along one axis.
 
     Args:
@@ -448,15 +470,16 @@ def cell_bounds(frame: int, cells: int, stride: float, offset: float) -> tuple[T
         cells: Number of cells.
         stride: Pixels per cell.
         offset: Pixel at which cell 0 stands.
+        device: Where the bounds are wanted.
 
     Returns:
         First pixel and one past the last of each cell, both [cells] int64, cut to the frame.
     """
-    centre = torch.arange(cells, dtype=torch.float64) * stride + offset
+    centre = torch.arange(cells, dtype=torch.float64, device=matrix_device(device)) * stride + offset
     # A pixel p covers [p - 1/2, p + 1/2]; touching an edge is not covering, hence the tolerance.
     first = torch.floor(centre - stride / 2 - 0.5 + LATTICE_TOLERANCE_PX) + 1
     stop = torch.ceil(centre + stride / 2 + 0.5 - LATTICE_TOLERANCE_PX)
-    return first.clamp(0, frame).long(), stop.clamp(0, frame).long()
+    return first.clamp(0, frame).long().to(device), stop.clamp(0, frame).long().to(device)
 
 
 def _along(row: Tensor, columns: Tensor, rows: Tensor) -> Tensor:  # [B, 3] -> [B, h, w]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .checks import Size, check_choice, check_mask
+from .checks import Size, check_choice, check_image, check_mask
 from .errors import ArgumentError
 from .sampling import AffineRanges, Range, check_liftable, sample_affine
 from .transform import AffineTransform, cell_bounds, cell_offset, infer_stride, map_size
@@ -171,6 +171,7 @@ class RandomAffine(nn.Module):
         images: Tensor,
         *,
         valid: Tensor | None = None,
+        shared: AffineTransform | None = None,
         generator: torch.Generator | None = None,
         seed: Tensor | None = None,
     ) -> View:
@@ -179,6 +180,9 @@ class RandomAffine(nn.Module):
         Args:
             images: [B, C, H, W].
             valid: [B, 1, H, W] bool; pixels where it is false are never read.
+            shared: What is done to the images before, for several views alike, as a flip or a crop from a larger
+                tile. Images are resampled once for both; `restore` leads back to the frame in between, so that
+                its views can be compared there. (Lifting goes step by step, for it must permute pixels.)
             generator: Source of the draw; torch's global one by default.
             seed: [B] int64, one seed per image, instead of a generator.
 
@@ -189,9 +193,16 @@ class RandomAffine(nn.Module):
             raise ArgumentError(f"images must have shape [B, C, H, W], got {list(images.shape)}")
         if valid is not None:
             check_mask(valid, images, "valid")
-        size = (images.shape[-2], images.shape[-1])
+        if shared is not None:
+            check_image(images, shared.size, len(shared), "images")
+        size = (images.shape[-2], images.shape[-1]) if shared is None else shared.out_size
         motion = self.sample(images.shape[0], size, device=images.device, generator=generator, seed=seed)
-        return View.of(images, motion, valid=valid, mode=self.mode, padding=self.padding, fill=self.fill)
+        if shared is not None and self.mode == "lifting":
+            images, valid = warp(images, shared, valid=valid, mode="lifting", padding=self.padding, fill=self.fill)
+            shared = None
+        whole = motion if shared is None else motion @ shared
+        shown = warp(images, whole, valid=valid, mode=self.mode, padding=self.padding, fill=self.fill)
+        return View(shown.image, shown.valid, motion, self.mode)
 
     def extra_repr(self) -> str:
         """What `repr` shows: the ranges."""
@@ -203,12 +214,11 @@ def _pool_valid(
 ) -> Tensor:  # [B, 1, h, w] -> [B, 1, h', w']
     """A cell is valid when it has a pixel and all its pixels are valid."""
     offset_x, offset_y = cell_offset(stride, offset)
-    top, bottom = cell_bounds(valid.shape[-2], cells[0], stride, offset_y)
-    left, right = cell_bounds(valid.shape[-1], cells[1], stride, offset_x)
+    top, bottom = cell_bounds(valid.shape[-2], cells[0], stride, offset_y, valid.device)
+    left, right = cell_bounds(valid.shape[-1], cells[1], stride, offset_x, valid.device)
     count = torch.zeros(valid.shape[0], 1, valid.shape[-2] + 1, valid.shape[-1] + 1, device=valid.device)
     count = count.to(torch.int32)
     count[..., 1:, 1:] = valid.cumsum(-1, dtype=torch.int32).cumsum(-2, dtype=torch.int32)
-    top, bottom, left, right = (bound.to(valid.device) for bound in (top, bottom, left, right))
     rows = count[..., bottom, :] - count[..., top, :]
     held = rows[..., right] - rows[..., left]
     area = (bottom - top)[:, None] * (right - left)

@@ -9,6 +9,7 @@ from torch import Tensor
 from .backends.reference import warp_reference
 from .checks import check_choice, check_image, check_mask
 from .errors import ArgumentError, BackendUnavailable
+from .linear import vector
 from .transform import AffineTransform
 
 MODES = ("bilinear", "nearest", "bicubic", "lifting")
@@ -79,6 +80,7 @@ def warp(
     if backend not in BACKENDS:
         raise BackendUnavailable(f"backend {backend!r} is not there; choose one of {', '.join(BACKENDS)}")
     check_image(image, transform.size, len(transform), "image")
+    transform.check_beside(image.device, "image")
     if valid is not None:
         check_mask(valid, image, "valid")
     dtype = _output_dtype(image, mode, normalize is not None, dtype)
@@ -120,8 +122,11 @@ def _statistics(
     normalize: tuple[Sequence[float] | Tensor, Sequence[float] | Tensor], image: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     kind = torch.promote_types(dtype, torch.float32)
-    mean, std = (torch.as_tensor(part, dtype=kind, device=image.device) for part in normalize)
+    mean, std = (
+        part if isinstance(part, Tensor) else vector([float(number) for number in part], image.device)
+        for part in normalize
+    )
     for name, part in (("mean", mean), ("std", std)):
         if list(part.shape) != [image.shape[1]]:
             raise ArgumentError(f"normalize {name} needs {image.shape[1]} numbers, got {list(part.shape)}")
-    return mean, std
+    return mean.to(kind).to(image.device), std.to(kind).to(image.device)

@@ -13,13 +13,13 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {
     "s4aug": [
         {"errors", "version"},
-        {"checks", "linear"},
+        {"checks", "linear", "drawing"},
         {"transform", "philox"},
         {"lifting"},
         {"sampling", "backends."},
         {"warp"},
         {"view"},
-        {"consistency"},
+        {"consistency", "perturbation"},
         {"integrations."},
     ],
     "s4aug_train": [

@@ -1,0 +1,63 @@
+"""Random operators of other libraries, made to draw from a generator of ours."""
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .errors import ArgumentError
+
+# What fills a tensor like another, as torch's operators of that kind take no generator everywhere.
+FILLERS = {"rand_like": "uniform_", "randn_like": "normal_"}
+
+
+class DrawnFrom(TorchDispatchMode):
+    """Within it, every random operator of this thread draws from one generator and no global state moves.
+
+    Args:
+        generator: Source of all numbers. Operators on another device draw from a generator there that is seeded
+            from this one.
+
+    Raises:
+        ArgumentError: At an operator that no generator can be given to, as dropout.
+
+    Example:
+        >>> with DrawnFrom(torch.Generator().manual_seed(0)):
+        ...     numbers = torch.rand(3)
+        >>> torch.equal(numbers, torch.rand(3, generator=torch.Generator().manual_seed(0)))
+        True
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generators = {generator.device: generator}
+        self.first = generator
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operator, with the generator where it draws."""
+        kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded not in func.tags or kwargs.get("generator") is not None:
+            return func(*args, **kwargs)
+        device = args[0].device if args and isinstance(args[0], torch.Tensor) else kwargs.get("device")
+        generator = self._on(torch.device(device or "cpu"))
+        name = func.overloadpacket.__name__
+        if name in FILLERS:
+            # Below this mode the call reaches the kernels as it stands.
+            return getattr(torch.empty_like(args[0], **kwargs), FILLERS[name])(generator=generator)
+        return _with_generator(func)(*args, **kwargs, generator=generator)
+
+    def _on(self, device: torch.device) -> torch.Generator:
+        if device not in self.generators:
+            seed = torch.randint(2**63 - 1, (), generator=self.first, device=self.first.device)
+            self.generators[device] = torch.Generator(device).manual_seed(int(seed))
+        return self.generators[device]
+
+
+def _with_generator(func: Any) -> Any:
+    """The form of an operator that takes a generator after the same arguments."""
+    wanted = {argument.name for argument in func._schema.arguments} | {"generator"}
+    for overload in func.overloadpacket.overloads():
+        form = getattr(func.overloadpacket, overload)
+        if {argument.name for argument in form._schema.arguments} == wanted:
+            return form
+    raise ArgumentError(f"{func} draws random numbers but takes no generator; leave this augmentation out")

@@ -1,0 +1,99 @@
+"""A motion and changes of light on top of it, as one perturbation."""
+
+import sys
+
+import torch
+from torch import Tensor, nn
+
+from .checks import check_image
+from .drawing import DrawnFrom
+from .errors import ArgumentError
+from .philox import derived
+from .transform import AffineTransform
+from .view import RandomAffine, View
+
+
+class Perturbation(nn.Module):
+    """A random affine view with Kornia's intensity augmentations on it; undoing takes back the motion alone.
+
+    Nothing is kept between calls, and the global random state is neither read nor moved once a generator or
+    seeds are given.
+
+    Convention:
+        The motion comes first, then the augmentations in their order. They change real pixels only: where the
+        view is not valid it keeps its fill (padding other than fill is changed along with the rest).
+
+    Args:
+        geometric: The motion.
+        photometric: Augmentations that leave every pixel in its place, such as
+            `kornia.augmentation.ColorJiggle`; each maps [B, C, H, W] to the same shape.
+
+    Raises:
+        ArgumentError: A photometric part that is no module, or that moves or mixes pixels.
+
+    Example:
+        >>> perturb = Perturbation(RandomAffine(degrees=15), nn.Identity())
+        >>> view = perturb(torch.rand(2, 3, 8, 8), seed=torch.tensor([1, 2]))
+        >>> view.image.shape
+        torch.Size([2, 3, 8, 8])
+    """
+
+    def __init__(self, geometric: RandomAffine, *photometric: nn.Module) -> None:
+        super().__init__()
+        if not isinstance(geometric, RandomAffine):
+            raise ArgumentError(f"geometric must be a RandomAffine, got {type(geometric).__name__}")
+        for part in photometric:
+            _check_photometric(part)
+        self.geometric = geometric
+        self.photometric = nn.ModuleList(photometric)
+
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        valid: Tensor | None = None,
+        shared: AffineTransform | None = None,
+        generator: torch.Generator | None = None,
+        seed: Tensor | None = None,
+    ) -> View:
+        """Draw one motion and one change of light per image; arguments as in `RandomAffine`.
+
+        With `seed` each image is changed on its own, so that its numbers do not depend on the batch; seeds on a
+        device are then read back. With `generator` the batch is changed at once.
+        """
+        view = self.geometric(images, valid=valid, shared=shared, generator=generator, seed=seed)
+        if not self.photometric or not len(images):
+            return view
+        changed = self._changed(view.image, generator, seed)
+        if self.geometric.padding == "fill":
+            changed = torch.where(view.valid, changed, view.image)
+        return View(changed, view.valid, view.transform, view.mode)
+
+    def _changed(self, image: Tensor, generator: torch.Generator | None, seed: Tensor | None) -> Tensor:
+        if seed is not None:
+            alone = zip(image.split(1), derived(seed).tolist(), strict=True)
+            return torch.cat([self._drawn(one, torch.Generator().manual_seed(number)) for one, number in alone])
+        return self._applied(image) if generator is None else self._drawn(image, generator)
+
+    def _drawn(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        with DrawnFrom(generator):
+            return self._applied(image)
+
+    def _applied(self, image: Tensor) -> Tensor:
+        for part in self.photometric:
+            changed = part(image)
+            check_image(changed, (image.shape[-2], image.shape[-1]), len(image), type(part).__name__)
+            image = changed
+        return image
+
+
+def _check_photometric(part: nn.Module) -> None:
+    name = type(part).__name__
+    if not isinstance(part, nn.Module):
+        raise ArgumentError(f"photometric must be modules, got {name}")
+    # Who passes one of Kornia's has loaded it; to load it for the question would take a second.
+    kornia = sys.modules.get("kornia.augmentation")
+    if kornia is None or not isinstance(part, kornia.base._BasicAugmentationBase):
+        return
+    if not isinstance(part, kornia.IntensityAugmentationBase2D):
+        raise ArgumentError(f"photometric must leave pixels in their place, {name} moves or mixes them")
