@@ -4,18 +4,24 @@ Source: Paeth, "A fast algorithm for general raster rotation", Graphics Interfac
 Calderbank et al., "Wavelet transforms that map integers to integers", 1998, for why rounding them stays invertible.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from .errors import ArgumentError
-from .transform import FRACTION_BITS, HALF, LINEAR_LIMIT, OFFSET_LIMIT_PX, ONE, AffineTransform
+from .transform import AffineTransform
 
 AREA_TOLERANCE = 1e-9
 LARGEST_DISTANCE_PX = 1.5
-# Rows are shifted by multiples of 2^-20 px: what float noise adds to a tie is below half of that.
+# Rows are shifted by multiples of 2^-20 px before these are rounded: float noise and the rounding of the factors
+# (2^-41 by 2^14 px) stay far below half of that, so a tie stays a tie.
 SNAP_BITS = 20
+FRACTION_BITS = 40
+ONE = 1 << FRACTION_BITS
+# Steeper shears stray too far in any case; these bounds keep every product within int64 at 32768 px a side.
+SLOPE_LIMIT = 4.0
+OFFSET_LIMIT_PX = 2.0**20
 # A middle shear below this is none: 3e-5 px at 32768 px.
 NO_SHEAR = 1e-9
 # Between two splittings as good as each other the choice must not hang on the last bit.
@@ -33,8 +39,9 @@ class Lifting:
     """
 
     before: Tensor  # [B, 2, 2] int64: one of the eight turns and flips
-    slopes: Tensor  # [B, 3] int64, fixed point: x by y, y by x, x by y
-    offsets: Tensor  # [B, 3] int64, fixed point: added to the multiple before it is rounded
+    slopes: Tensor  # [B, 3] int64, 40 fractional bits: x by y, y by x, x by y
+    offsets: Tensor  # [B, 3] int64, 40 fractional bits: added to the multiple before it is rounded
+    shifts: Tensor  # [B, 3] int64: whole pixels, added to what was rounded
     after: Tensor  # [B, 2, 2] int64
     distance_px: Tensor  # [B] float64: bound on how far a pixel lands from the true map; inf if area is not kept
 
@@ -56,8 +63,8 @@ class Lifting:
 
     def inverse(self) -> "Lifting":
         """The permutation taken back."""
-        slopes, offsets = -self.slopes.flip(-1), -self.offsets.flip(-1)
-        return Lifting(self.after.mT, slopes, offsets, self.before.mT, self.distance_px)
+        steps = (-step.flip(-1) for step in (self.slopes, self.offsets, self.shifts))
+        return Lifting(self.after.mT, *steps, self.before.mT, self.distance_px)
 
     def pixels(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Where pixels go.
@@ -78,14 +85,15 @@ class Lifting:
         return torch.where(fits, x, -1), torch.where(fits, y, -1)
 
     def _shift(self, step: int, across: Tensor) -> Tensor:
-        return _rounded(_each(self.slopes[:, step]) * across + _each(self.offsets[:, step]))
+        multiple = _each(self.slopes[:, step]) * across + _each(self.offsets[:, step])
+        return _rounded(multiple) + _each(self.shifts[:, step])
 
 
 def source_pixels(transform: AffineTransform, device: torch.device) -> tuple[Tensor, Tensor]:
     """The source pixel that each output pixel shows, x and y, both [B, h, w] int64."""
     height, width = transform.out_size
     lifting = Lifting.of(transform.inverse())
-    parts = (lifting.before, lifting.slopes, lifting.offsets, lifting.after, lifting.distance_px)
+    parts = (getattr(lifting, part.name) for part in fields(lifting))
     columns = torch.arange(width, device=device)  # [w]
     rows = torch.arange(height, device=device)[:, None]  # [h, 1]
     return Lifting(*(part.to(device) for part in parts)).pixels(columns, rows)
@@ -105,7 +113,7 @@ def strayed_px(linear: Tensor) -> Tensor:
 
 # An operator of its own, so that a compiler cannot make the factors twice with different last bits.
 @torch.library.custom_op("s4aug::lifting_factors", mutates_args=())
-def _factorised(matrix: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _factorised(matrix: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The fields of `Lifting` for matrices [B, 3, 3] float64 over frames up to `side` px."""
     linear, moved = matrix[:, :2, :2], matrix[:, :2, 2]
     lattice, quarter = _nearest_turn(linear)  # [B, 2, 2], [B]
@@ -119,21 +127,21 @@ def _factorised(matrix: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tens
     swapped = other_distance < distance + bias
     slopes = torch.where(swapped[:, None], other_slopes, slopes)
     after = torch.where(swapped[:, None, None], swap, swap @ swap)
-    offsets = _split((after.mT @ moved[..., None])[..., 0], slopes)
+    offsets, whole = _split((after.mT @ moved[..., None])[..., 0], slopes)  # [B, 3], [B]
     determinant = linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0]
     keeps_area = (determinant.abs() - 1).abs() <= AREA_TOLERANCE
     distance = torch.where(keeps_area, torch.where(swapped, other_distance, distance), torch.inf)
-    fixed = ((slopes * ONE).round().long(), (offsets * ONE).round().long())
+    shifts = torch.nn.functional.pad(whole[:, None], (2, 0))
+    fixed = ((slopes * ONE).round().long(), (offsets * ONE).round().long(), shifts.long())
     return (after.mT @ lattice).round().long(), *fixed, after.long(), distance
 
 
 @_factorised.register_fake
-def _(matrix: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _(matrix: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     batch = matrix.shape[0]
-    whole = [
-        matrix.new_empty(shape, dtype=torch.int64) for shape in ((batch, 2, 2), (batch, 3), (batch, 3), (batch, 2, 2))
-    ]
-    return whole[0], whole[1], whole[2], whole[3], matrix.new_empty(batch)
+    shapes = (batch, 2, 2), (batch, 3), (batch, 3), (batch, 3), (batch, 2, 2)
+    before, slopes, offsets, shifts, after = (matrix.new_empty(shape, dtype=torch.int64) for shape in shapes)
+    return before, slopes, offsets, shifts, after, matrix.new_empty(batch)
 
 
 def _nearest_turn(linear: Tensor) -> tuple[Tensor, Tensor]:  # [B, 2, 2] -> [B, 2, 2], [B]
@@ -157,7 +165,7 @@ def _sheared(linear: Tensor, side: int) -> tuple[Tensor, Tensor]:  # [B, 2, 2] -
     middle = torch.where(sheared, c, 0.0)
     first = torch.where(sheared, (d - 1) / torch.where(sheared, c, 1.0), b / 2)
     third = torch.where(sheared, (a - 1) / torch.where(sheared, c, 1.0), b / 2)
-    slopes = torch.stack([first, middle, third], -1).clamp(-LINEAR_LIMIT, LINEAR_LIMIT)
+    slopes = torch.stack([first, middle, third], -1).clamp(-SLOPE_LIMIT, SLOPE_LIMIT)
     first, middle, third = slopes.unbind(-1)
     made = [1 + third * middle, third + first + third * middle * first, middle, 1 + middle * first]
     missed = sum((real - entry).abs() for real, entry in zip((a, b, c, d), made, strict=True))
@@ -176,27 +184,26 @@ def _strayed(middle: Tensor, last: Tensor) -> Tensor:  # [B]
     return farthest
 
 
-def _split(moved: Tensor, slopes: Tensor) -> Tensor:  # [B, 2], [B, 3] -> [B, 3]
-    """The offsets of the three shears that make up a shift, so that those of its inverse are their negatives."""
+def _split(moved: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:  # [B, 2], [B, 3] -> [B, 3], [B]
+    """The offsets of the three shears that make up a shift, and the whole pixels that go with the third.
+
+    What is left of the shift along x goes by halves to the first and the third shear, so that the offsets of the
+    inverse are the negatives; whole pixels stay out of it, for two rounded halves make two or none.
+    """
     _, middle, third = slopes.unbind(-1)
-    along = _snapped(moved[:, 0] - third * moved[:, 1]).clamp(-OFFSET_LIMIT_PX, OFFSET_LIMIT_PX)
-    # Half to the first and half to the third shear, but whole pixels to one alone: two halves round to two.
-    whole = torch.floor(along.abs() + 0.5) * along.sign()
+    along = (moved[:, 0] - third * moved[:, 1]).clamp(-OFFSET_LIMIT_PX, OFFSET_LIMIT_PX)
+    snapped = (along * 2**SNAP_BITS).round() / 2**SNAP_BITS
+    whole = torch.floor(snapped.abs() + 0.5) * snapped.sign()
     half = (along - whole) / 2
-    first = half + whole * (along > 0)
-    middle_offset = (moved[:, 1] - middle * first).clamp(-OFFSET_LIMIT_PX, OFFSET_LIMIT_PX)
-    return torch.stack([first, _snapped(middle_offset), half + whole * (along <= 0)], -1)
-
-
-def _snapped(value: Tensor) -> Tensor:  # to 2^-20 px
-    return (value * 2**SNAP_BITS).round() / 2**SNAP_BITS
+    across = (moved[:, 1] - middle * half).clamp(-OFFSET_LIMIT_PX, OFFSET_LIMIT_PX)
+    return torch.stack([half, across, half], -1), whole
 
 
 def _rounded(fixed: Tensor) -> Tensor:
-    """Fixed point to whole pixels, after snapping to 2^-20; odd: the rounding of -v is minus that of v."""
+    """To whole pixels, after snapping to 2^-20; odd: the rounding of -v is minus that of v."""
     low = FRACTION_BITS - SNAP_BITS
-    size = ((fixed.abs() + (1 << low - 1)) >> low) << low
-    return ((size + HALF) >> FRACTION_BITS) * fixed.sign()
+    steps = (fixed.abs() + (1 << low - 1)) >> low
+    return ((steps + (1 << SNAP_BITS - 1)) >> SNAP_BITS) * fixed.sign()
 
 
 def _turned(turn: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -137,9 +137,12 @@ def check_liftable(ranges: AffineRanges) -> None:
     angle, _, _, *scale, shear_x, shear_y = ranges.bounds()
     if any(side != 1 for pair in scale for side in pair):
         raise ArgumentError(f"lifting keeps area: scale must be None, got {ranges.scale}")
+    turned = angle[0] != angle[1] or angle[0] % 90 != 0
+    if turned and any(shear_x) and any(shear_y):
+        raise ArgumentError(f"lifting cannot follow shear along both axes and rotation, got {ranges}; shear along one")
     steps = (angle, 361), (shear_x, 9), (shear_y, 9)
-    # Half a degree apart and finer where a full circle is drawn; ends included.
-    ticks = [torch.linspace(low, high, count if high > low else 1).double() for (low, high), count in steps]
+    # A full circle is drawn in steps of a degree; ends included.
+    ticks = [torch.linspace(*ends, count if ends[0] < ends[1] else 1, dtype=torch.float64) for ends, count in steps]
     angles, *shears = (tick.flatten() for tick in torch.meshgrid(*ticks, indexing="ij"))
     linear = linear_part(angles, torch.ones(len(angles), 2).double(), torch.stack(shears, -1))
     mirror = torch.tensor([-1.0, 1.0]).double() if ranges.hflip or ranges.vflip else torch.ones(2).double()

@@ -263,3 +263,129 @@ def test_predictions_of_different_shape_are_errors(case):
     p1, v1, p2, v2 = case
     with pytest.raises(ArgumentError, match="pred1 and pred2 must have one shape"):
         consistency_loss(p1[:, :2], v1, p2, v2)
+
+
+class TestEveryOption:
+    """All options at once against numpy: undone by the loops of the warp's oracle, at full size and at stride 4."""
+
+    FRAME = (16, 24)
+
+    def views(self, stride, seed=3, gap=False):
+        images = torch.zeros(2, 1, *self.FRAME, dtype=torch.float64)
+        seen = torch.ones(2, 1, *self.FRAME, dtype=torch.bool)
+        seen[0, 0, 5:7, 3:9] = not gap
+        seen[1, 0, 12:, 20:] = not gap
+        seeds = torch.arange(2) + 10 * seed
+        mild = RandomAffine(degrees=15, translate=(0.1, 0.1), scale=(0.8, 1.3))
+        return mild(images, valid=seen, seed=seeds), mild(images, valid=seen, seed=seeds + 5)
+
+    def undone(self, prediction, view, stride, oracle):
+        """Values and validity in the source frame: cells of stride x stride px stand at their middles."""
+        first = (stride - 1) / 2
+        stand = np.array([[stride, 0, first], [0, stride, first], [0, 0, 1.0]])
+        matrix = np.linalg.inv(stand) @ view.transform.matrix.numpy() @ stand
+        blocks = view.valid.numpy().reshape(2, 1, 16 // stride, stride, 24 // stride, stride)
+        whole = torch.from_numpy(blocks.all((3, 5)))
+        home = torch.from_numpy(np.linalg.inv(matrix))
+        return oracle(torch.from_numpy(prediction), home, (16 // stride, 24 // stride), valid=whole)
+
+    def written_out(self, p1, v1, p2, v2, stride, oracle, *, loss, activation, classes, detach, mask):
+        numbers = [softmax(p.detach().numpy()) if activation else p.detach().numpy() for p in (p1, p2)]
+        (p, here), (q, there) = (self.undone(n, v, stride, oracle) for n, v in zip(numbers, (v1, v2), strict=True))
+        total, count = 0.0, 0
+        for b, i, j in np.ndindex(p.shape[0], *p.shape[2:]):
+            if mask and not (here[b, 0, i, j] and there[b, 0, i, j]):
+                continue
+            count += 1
+            a, c = p[b, :, i, j], q[b, :, i, j]
+            if loss == "mse":
+                total += ((a - c) ** 2).sum()
+            else:
+                forward, backward = (a * np.log(a / c)).sum(), (c * np.log(c / a)).sum()
+                total += {None: (forward + backward) / 2, 1: forward, 2: backward}[detach]
+        return total / count / (p.shape[1] if classes == "mean" else 1), count
+
+    @pytest.mark.parametrize("gap", [False, True])
+    @pytest.mark.parametrize("stride", [1, 4])
+    @pytest.mark.parametrize("detach", [None, 1, 2])
+    @pytest.mark.parametrize("classes", ["mean", "sum"])
+    @pytest.mark.parametrize("activation", ["softmax", None])
+    # Without the mask KL would meet the fill, which is no distribution.
+    @pytest.mark.parametrize(("loss", "mask"), [("mse", True), ("mse", False), ("kl", True)])
+    def test_value_and_count(self, loss, mask, activation, classes, detach, stride, gap, rng, brute_force_warp):
+        v1, v2 = self.views(stride, gap=gap)
+        logits = torch.randn(2, 2, 3, 16 // stride, 24 // stride, generator=rng, dtype=torch.float64)
+        p1, p2 = logits if activation else logits.softmax(2)
+        options = {"loss": loss, "activation": activation, "classes": classes, "detach": detach, "mask": mask}
+        expected, count = self.written_out(p1, v1, p2, v2, stride, brute_force_warp, **options)
+        assert expected > 1e-3
+        assert count > 5
+        terms = consistency_terms(p1, v1, p2, v2, **options)
+        assert_close(terms.loss.item(), expected, rtol=1e-10, atol=0)
+        assert terms.count == count
+        assert_close(consistency_loss(p1, v1, p2, v2, **options).item(), expected, rtol=1e-10, atol=0)
+
+    def test_the_gap_and_the_stride_matter(self, rng):
+        p = torch.randn(2, 2, 3, 16, 24, generator=rng, dtype=torch.float64)
+        coarse = torch.nn.functional.avg_pool2d(p.flatten(0, 1), 4).unflatten(0, (2, 2))
+        counts = [
+            int(consistency_terms(one, *pair[:1], other, *pair[1:]).count)
+            for one, other in (p, coarse)
+            for pair in (self.views(1), self.views(1, gap=True))
+        ]
+        assert counts[1] < counts[0] - 10
+        assert counts[3] < counts[2]
+        assert counts[2] < counts[0] / 16
+
+    @pytest.mark.parametrize("stride", [1, 4])
+    @pytest.mark.parametrize("loss", ["mse", "kl"])
+    @pytest.mark.parametrize("activation", ["softmax", None])
+    def test_no_pixel_valid_in_both_views_gives_0_and_zero_gradient_not_nan(self, activation, loss, stride, rng):
+        v1, v2 = self.views(stride)
+        left, right = torch.zeros_like(v1.valid), torch.zeros_like(v2.valid)
+        left[..., :6], right[..., 18:] = True, True
+        v1, v2 = View(v1.image, v1.valid & left, v1.transform), View(v2.image, v2.valid & right, v2.transform)
+        assert v1.valid.any()
+        assert v2.valid.any()
+        logits = torch.randn(2, 2, 3, 16 // stride, 24 // stride, generator=rng).softmax(2)
+        if activation is None:
+            logits[:, :, :, 0, 0] = torch.nan
+        p1, p2 = (p.clone().requires_grad_() for p in logits)
+        terms = consistency_terms(p1, v1, p2, v2, loss=loss, activation=activation)
+        result = terms.loss
+        result.backward()
+        assert terms.count == 0
+        assert result == 0
+        for p in (p1, p2):
+            assert torch.equal(p.grad, torch.zeros_like(p))
+
+    @pytest.mark.parametrize("cast", [torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("stride", [1, 4])
+    @pytest.mark.parametrize("loss", ["mse", "kl"])
+    def test_from_the_draw_to_the_loss_autocast_changes_no_bit(self, loss, stride, cast, rng):
+        images = torch.rand(2, 3, *self.FRAME, generator=rng)
+        logits = torch.randn(2, 2, 3, 16 // stride, 24 // stride, generator=rng)
+
+        def chain():
+            perturb = RandomAffine(degrees=15, translate=(0.2, 0.2), scale=(0.75, 1.25), shear=5)
+            v1, v2 = (perturb(images, seed=torch.arange(2) + k) for k in (0, 9))
+            p1, p2 = (p.clone().requires_grad_() for p in logits)
+            result = consistency_loss(p1, v1, p2, v2, loss=loss)
+            result.backward()
+            return v1.transform.matrix, v1.image, v1.valid, result.detach(), p1.grad, p2.grad
+
+        plain = chain()
+        with torch.autocast("cpu", cast):
+            assert (torch.rand(2, 2) @ torch.rand(2, 2)).dtype == cast
+            under = chain()
+        assert plain[3] > 0
+        for a, b in zip(plain, under, strict=True):
+            assert a.dtype == b.dtype
+            assert torch.equal(a, b)
+
+    @pytest.mark.parametrize("loss", ["mse", "kl"])
+    def test_gradient_of_stride_4_predictions_by_finite_differences(self, loss, rng):
+        v1, v2 = self.views(4)
+        p1, p2 = (torch.randn(2, 2, 4, 6, generator=rng, dtype=torch.float64).requires_grad_() for _ in "12")
+        assert consistency_terms(p1, v1, p2, v2).count > 5
+        assert gradcheck(lambda a, b: consistency_loss(a, v1, b, v2, loss=loss), (p1, p2))

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from kornia.augmentation import RandomAffine as KorniaRandomAffine
@@ -7,6 +8,8 @@ from scipy import stats
 from torch.testing import assert_close
 
 from s4aug import AffineRanges, ArgumentError, RandomAffine, sample_affine
+from s4aug.lifting import Lifting, strayed_px
+from s4aug.sampling import check_liftable
 
 SIZE = (20, 50)  # (H, W)
 MANY = 3000
@@ -195,3 +198,98 @@ class TestRandomness:
     def test_generator_and_seed_exclude_each_other(self, rng):
         with pytest.raises(ArgumentError, match="exclude each other"):
             sample_affine(self.PAPER, 3, SIZE, seed=torch.arange(3), generator=rng)
+
+
+class TestLiftable:
+    """Ranges that are accepted for lifting give draws that lifting accepts."""
+
+    @pytest.mark.parametrize(
+        "ranges",
+        [
+            {"degrees": 180, "translate": (0.5, 0.5)},
+            {"degrees": 180, "hflip": 0.5, "vflip": 0.5},
+            {"degrees": 15, "shear": 10},
+            {"degrees": 180, "shear": 30},
+            {"degrees": 180, "shear": 10, "hflip": 0.5},
+            {"shear": (-20, 20, -20, 20)},
+            {"scale": (1.0, 1.0), "shear": (0, 0, -20, 20)},
+        ],
+    )
+    def test_draws_keep_area_and_stay_near_the_map(self, ranges, rng):
+        perturb = RandomAffine(**ranges, mode="lifting")
+        t = perturb.sample(MANY, SIZE, generator=rng)
+        determinants = np.linalg.det(t.matrix.numpy()[:, :2, :2])
+        assert np.abs(np.abs(determinants) - 1).max() < 1e-12
+        assert (determinants < 0).any() == ("hflip" in ranges)
+        assert Lifting.of(t).distance_px.max() <= 1.5
+
+    @pytest.mark.parametrize(
+        "ranges",
+        [
+            {"degrees": 180, "shear": (8, 8, -8, -8)},
+            {"degrees": 180, "shear": (-5, 5, 5, 5)},
+            {"degrees": (0, 720), "shear": (-12, 12, -12, 12)},
+            {"degrees": 5, "shear": (1, 1, -1, -1)},
+            {"degrees": 5, "shear": (3, 3, -5, 5)},
+            {"degrees": 180, "shear": 33.6},
+            {"degrees": 180, "shear": 13.7, "hflip": 1.0},
+            {"shear": 58.8},
+        ],
+    )
+    def test_ranges_are_refused_at_once_or_no_draw_is(self, ranges):
+        try:
+            perturb = RandomAffine(**ranges, mode="lifting")
+        except ArgumentError:
+            return
+        seeds = torch.arange(20_000)
+        distance = strayed_px(perturb.sample(len(seeds), SIZE, seed=seeds).matrix[:, :2, :2])
+        assert torch.nonzero(distance > 1.5).flatten().tolist() == []
+
+    @pytest.mark.parametrize("scale", [(0.99, 1.0), (1.0, 1.01), (1.0, 1.0, 0.5, 1.0), (2.0, 2.0)])
+    def test_any_scale_is_refused(self, scale):
+        with pytest.raises(ArgumentError, match="scale must be None"):
+            check_liftable(AffineRanges(degrees=10, scale=scale))
+
+    def test_a_shear_is_refused_for_the_rotations_and_flips_that_go_with_it(self):
+        for accepted, refused in (
+            ({"shear": 50}, {"shear": 65}),
+            ({"shear": 50}, {"shear": 50, "degrees": 180}),
+            ({"shear": 20, "degrees": 180}, {"shear": 20, "degrees": 180, "hflip": 0.1}),
+            ({"shear": 20, "degrees": 180}, {"shear": 20, "degrees": 180, "vflip": 0.1}),
+        ):
+            check_liftable(AffineRanges(**accepted))
+            with pytest.raises(ArgumentError, match="shear less"):
+                check_liftable(AffineRanges(**refused))
+
+
+class TestOfTheBatch:
+    @pytest.mark.parametrize("batch", [1, 3, 64])
+    def test_a_seeded_draw_is_the_same_in_any_batch_and_under_any_default_dtype(self, batch):
+        ranges = AffineRanges(15, (0.2, 0.2), (0.75, 1.25), shear=5, hflip=0.5)
+        alone = sample_affine(ranges, 1, SIZE, seed=torch.tensor([77])).matrix[0]
+        seeds = torch.randint(-(2**62), 2**62, (batch,), generator=torch.Generator().manual_seed(batch))
+        seeds[batch // 2] = 77
+        torch.set_default_dtype(torch.float64)
+        try:
+            drawn = sample_affine(ranges, batch, SIZE, seed=seeds).matrix
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert torch.equal(drawn[batch // 2], alone)
+        # The angle and the scale are of the seed alone; only the middle and the shift know the frame.
+        other = sample_affine(ranges, batch, (7, 9), seed=seeds).matrix
+        assert torch.equal(other[:, :2, :2], drawn[:, :2, :2])
+
+    @pytest.mark.parametrize("cast", [torch.bfloat16, torch.float16])
+    def test_autocast_changes_no_bit_of_a_draw(self, cast):
+        ranges = AffineRanges(180, (0.5, 0.5), (0.5, 2.0), shear=20, vflip=0.5)
+        plain = sample_affine(ranges, 50, (2448, 2448), seed=torch.arange(50)).matrix
+        with torch.autocast("cpu", cast):
+            under = sample_affine(ranges, 50, (2448, 2448), seed=torch.arange(50)).matrix
+        assert torch.equal(plain, under)
+
+    def test_seeds_are_not_written_to(self):
+        seeds = torch.arange(5)
+        sample_affine(AffineRanges(15), 5, SIZE, seed=seeds)
+        RandomAffine(15, same_on_batch=True).sample(5, SIZE, seed=seeds)
+        assert torch.equal(seeds, torch.arange(5))
+        assert seeds._version == 0

@@ -1,5 +1,6 @@
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import cv2
 import kornia.geometry as kornia_geometry
@@ -9,9 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from kornia.augmentation import RandomAffine as KorniaRandomAffine
+from rasterio import Affine
+from rasterio.transform import xy as centres
+from rasterio.warp import Resampling, reproject
 from torch.testing import assert_close
 
-from s4aug import AffineTransform, ArgumentError
+from s4aug import AffineTransform, ArgumentError, warp
 from s4aug.transform import cell_bounds, fixed_point, infer_stride, map_size, source_axes
 
 EYE = torch.eye(3, dtype=torch.float64)
@@ -496,9 +500,6 @@ class TestGeotransform:
 
     def world(self, geotransform, xy):
         """World coordinates of pixel centres, by rasterio."""
-        from rasterio import Affine
-        from rasterio.transform import xy as centres
-
         east, north = centres(Affine(*geotransform), [y for _, y in xy], [x for x, _ in xy])
         return np.stack([east, north], -1)
 
@@ -527,3 +528,210 @@ class TestGeotransform:
     def test_a_flat_geotransform_is_refused(self):
         with pytest.raises(ArgumentError, match="cannot be inverted"):
             AffineTransform.from_rasterio((0.0, 0, 1, 0, 0, 1), self.SOURCE, (4, 4), (4, 4))
+
+
+def sixty_fourths(low, high):
+    """Multiples of 1/64: nothing hypothesis draws lies within 1e-9 of a lattice point without being on it."""
+    return st.integers(64 * low, 64 * high).map(lambda whole: whole / 64)
+
+
+@st.composite
+def motions_between(draw, size, out_size):
+    """A general motion of one sample from a frame of `size` into one of `out_size`."""
+    t = AffineTransform.from_params(
+        angle=draw(sixty_fourths(-180, 180)),
+        translation=(draw(sixty_fourths(-9, 9)), draw(sixty_fourths(-9, 9))),
+        scale=torch.tensor([[draw(sixty_fourths(1, 3)) / 2, draw(sixty_fourths(1, 3)) / 2]]),
+        shear=(draw(sixty_fourths(-40, 40)), 0.0),
+        size=size,
+    )
+    return AffineTransform(t.matrix, size, out_size)
+
+
+class TestLaws:
+    """What holds for any motions."""
+
+    @given(motions(), motions())
+    def test_a_product_is_undone_in_the_other_order(self, a, b):
+        left, right = (a @ b).inverse(), b.inverse() @ a.inverse()
+        terms = b.inverse().matrix.abs() @ a.inverse().matrix.abs()
+        # Scales of 0.3 to 3 and shears of 50 degrees twice: a condition below 1e3.
+        assert ((left.matrix - right.matrix).abs() <= 1e-10 * terms.clamp_min(1)).all()
+        assert (left.size, left.out_size) == (right.size, right.out_size)
+
+    @given(motions())
+    def test_undone_twice_it_is_that_very_motion(self, t):
+        assert t.inverse().inverse() is t
+        assert (t.inverse().size, t.inverse().out_size) == (t.out_size, t.size)
+
+    @given(motions(), st.lists(st.tuples(entries(-100, 100), entries(-100, 100)), min_size=1, max_size=5))
+    def test_points_come_back(self, t, points):
+        xy = torch.tensor(points, dtype=torch.float64).expand(2, -1, -1)
+        assert_close(t.inverse().points(t.points(xy)), xy, atol=1e-9, rtol=0)
+        assert_close(t.points(t.inverse().points(xy)), xy, atol=1e-9, rtol=0)
+
+    @given(motions(), st.lists(st.tuples(entries(0, 1), entries(0, 1)), min_size=1, max_size=5))
+    def test_boxes_of_boxes_contain_the_points_moved_twice(self, t, inner):
+        box = torch.tensor([[[-3.0, 2.0, 9.0, 4.5]]], dtype=torch.float64).expand(2, -1, -1)
+        xy = torch.tensor([(-3 + 12 * u, 2 + 2.5 * v) for u, v in inner], dtype=torch.float64).expand(2, -1, -1)
+        outer, moved = t.boxes(t.boxes(box)), t.points(t.points(xy))
+        assert (outer[..., :2] <= moved + 1e-9).all()
+        assert (outer[..., 2:] >= moved - 1e-9).all()
+
+    @pytest.mark.parametrize("stride", [2, 4])
+    @given(data=st.data())
+    def test_other_resolutions_commute_with_products_through_frames_of_other_sizes(self, stride, data):
+        sizes = (12, 20), (8, 24), (32, 4)
+        b, a = (data.draw(motions_between(*ends)) for ends in pairwise(sizes))
+        cells = [(side[0] // stride, side[1] // stride) for side in sizes]
+        together = (a @ b).at(cells[0], cells[2], stride=stride)
+        apart = a.at(cells[1], cells[2], stride=stride) @ b.at(cells[0], cells[1], stride=stride)
+        assert_close(together.matrix, apart.matrix, rtol=1e-11, atol=1e-9)
+        assert (together.size, together.out_size) == (apart.size, apart.out_size) == (cells[0], cells[2])
+
+    @given(motions())
+    def test_the_identity_changes_nothing(self, t):
+        still = AffineTransform.identity(2, t.size)
+        assert torch.equal((t @ still).matrix, t.matrix)
+        assert torch.equal((still @ t).matrix, t.matrix)
+        assert torch.equal(still.inverse().matrix, still.matrix)
+
+    @pytest.mark.parametrize("angle", [12.0, -75.5, 90.0])
+    def test_points_move_as_those_of_opencv(self, angle, rng):
+        matrix = cv2.getRotationMatrix2D((3.5, 8.0), angle, 1.7)
+        xy = 40 * torch.rand(9, 2, generator=rng, dtype=torch.float64) - 10
+        expected = cv2.transform(xy.numpy()[:, None], matrix)[:, 0]
+        t = AffineTransform.from_params(angle=angle, scale=1.7, center=(3.5, 8.0), size=(11, 7))
+        assert_close(t.points(xy[None])[0].numpy(), expected, atol=1e-12, rtol=0)
+
+    @pytest.mark.parametrize("called", ["points", "boxes"])
+    def test_gradient_of_moved_points_and_boxes(self, called, rng):
+        random = torch.rand(2, 10, generator=rng, dtype=torch.float64).requires_grad_()
+        spots = torch.rand(2, 3, 2 if called == "points" else 4, generator=rng, dtype=torch.float64).requires_grad_()
+
+        def moved(random, spots):
+            t = AffineTransform.from_params(
+                angle=40 + random[:, 0],
+                translation=random[:, 1:3],
+                scale=0.5 + random[:, 3:5],
+                shear=9 * random[:, 5:7],
+                center=5 * random[:, 7:9],
+                size=(6, 7),
+            )
+            return getattr(t.inverse() @ t @ t, called)(spots)
+
+        assert torch.autograd.gradcheck(moved, (random, spots))
+
+    def test_nothing_is_written_into_arguments(self, rng):
+        angle, scale = torch.rand(2, generator=rng), 1 + torch.rand(2, 2, generator=rng)
+        xy, xyxy = torch.rand(2, 3, 2, generator=rng), torch.rand(2, 3, 4, generator=rng)
+        matrix = EYE.repeat(2, 1, 1)
+        given = [angle, scale, xy, xyxy, matrix]
+        before = [(tensor.clone(), tensor._version) for tensor in given]
+        t = AffineTransform.from_params(angle=angle, scale=scale, size=(4, 6)) @ AffineTransform(matrix, (4, 6))
+        t.inverse().points(xy)
+        t.at((2, 3)).boxes(xyxy)
+        t.shift(xy[:, 0], (4, 6)).crop(xy[:, 0, 0], xy[:, 0, 1], (2, 2), (4, 6))
+        for tensor, (clone, version) in zip(given, before, strict=True):
+            assert torch.equal(tensor, clone)
+            assert tensor._version == version
+
+
+class TestAutocast:
+    """Promise 2: autocast changes no coordinate."""
+
+    @pytest.mark.parametrize("cast", [torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("side", [512, 2448, 16384, LARGEST])
+    def test_matrices_and_fixed_point_are_the_same_bits(self, side, cast):
+        def words():
+            a = AffineTransform.from_params(
+                angle=torch.tensor([11.3]),
+                translation=torch.tensor([[side / 8, -side / 16]]),
+                scale=torch.tensor([1.125]),
+                shear=torch.tensor([[3.0, 2.0]]),
+                size=(side, side),
+            )
+            b = AffineTransform.shift(torch.tensor([[side / 7, side / 9]]), (side, side))
+            t = a @ b @ a.inverse()
+            xy = torch.tensor([[[side - 1.0, 0.0], [side / 3, side - 1.0]]])
+            quarter = t.at((side // 4, side // 4))
+            return t.matrix, t.inverse().matrix, fixed_point(t), fixed_point(quarter), t.points(xy), quarter.matrix
+
+        plain = words()
+        with torch.autocast("cpu", cast):
+            # Not a test of nothing: here torch does round to 16 bits.
+            assert (torch.rand(2, 2) @ torch.rand(2, 2)).dtype == cast
+            under = words()
+        for a, b in zip(plain, under, strict=True):
+            assert torch.equal(a, b)
+
+
+class TestWarpedRasters:
+    """The geotransform of a warped raster, followed in the arithmetic of rasterio's `Affine`."""
+
+    SOURCE = (0.5, 0.0, 431000.0, 0.0, -0.5, 5271000.0)
+    SIZE = (40, 60)
+    MOTIONS = pytest.mark.parametrize(
+        "t",
+        [
+            pytest.param(AffineTransform.from_params(angle=25.0, size=SIZE), id="rotation"),
+            pytest.param(AffineTransform.crop(torch.tensor([7]), torch.tensor([11]), (20, 9), SIZE), id="crop"),
+            pytest.param(AffineTransform.resize((80, 90), SIZE, 1), id="enlarged"),
+            pytest.param(AffineTransform.resize((10, 12), SIZE, 1), id="reduced"),
+            pytest.param(AffineTransform.hflip(1, SIZE), id="left-right flip"),
+            pytest.param(AffineTransform.vflip(1, SIZE), id="top-bottom flip"),
+            pytest.param(AffineTransform.rot90(1, 1, SIZE), id="quarter turn"),
+            pytest.param(
+                AffineTransform.crop(torch.tensor([3]), torch.tensor([5]), (16, 24), SIZE)
+                @ AffineTransform.from_params(angle=-70.0, scale=1.3, shear=(8.0, 0.0), size=SIZE)
+                @ AffineTransform.hflip(1, SIZE),
+                id="a product",
+            ),
+        ],
+    )
+
+    @MOTIONS
+    @pytest.mark.parametrize("source", [SOURCE, (0.3, 0.1, 5.0, -0.05, -0.4, 9.0)])
+    def test_a_pixel_of_the_output_lies_in_the_world_where_the_pixel_it_shows_lies(self, source, t):
+        home = np.linalg.inv(t.matrix[0].numpy())
+        columns, rows = [0, t.out_size[1] - 1, 3, 4], [0, 0, t.out_size[0] - 1, 6]
+        x, y, _ = home @ [columns, rows, [1] * 4]
+        there, here = Affine(*t.to_rasterio(source)), Affine(*source)
+        np.testing.assert_allclose(centres(there, rows, columns), centres(here, y, x), rtol=0, atol=1e-7)
+
+    def test_the_check_sees_the_corner_taken_for_the_centre(self):
+        t = AffineTransform.resize((80, 120), self.SIZE, 1)
+        source = np.array(Affine(*self.SOURCE)).reshape(3, 3)
+        naive = Affine(*(source @ np.linalg.inv(t.matrix[0].numpy()))[:2].flatten())
+        right = Affine(*t.to_rasterio(self.SOURCE))
+        assert abs(centres(naive, [0], [0])[0] - centres(right, [0], [0])[0]) > 0.1
+
+    @pytest.mark.parametrize(
+        "t",
+        [
+            pytest.param(AffineTransform.from_params(angle=25.0, translation=(3.0, -2.0), size=(44, 44)), id="turned"),
+            pytest.param(AffineTransform.from_params(angle=-130.0, scale=1.2, size=(44, 44)), id="turned and enlarged"),
+            pytest.param(AffineTransform.resize((88, 110), (44, 44), 1), id="resized"),
+            pytest.param(AffineTransform.hflip(1, (44, 44)), id="flipped"),
+            pytest.param(AffineTransform.crop(torch.tensor([7]), torch.tensor([11]), (20, 9), (44, 44)), id="cropped"),
+        ],
+    )
+    def test_gdal_resampling_to_that_geotransform_gives_the_same_pixels(self, t):
+        y, x = np.mgrid[:44, :44]
+        scene = np.sin(x / 6) + np.cos(y / 5)
+        expected = np.zeros(t.out_size)
+        reproject(
+            scene,
+            expected,
+            src_transform=Affine(*self.SOURCE),
+            dst_transform=Affine(*t.to_rasterio(self.SOURCE)),
+            src_crs="EPSG:32632",
+            dst_crs="EPSG:32632",
+            resampling=Resampling.bilinear,
+            tolerance=0,
+        )
+        warped, real = warp(torch.from_numpy(scene)[None, None], t)
+        inside = real[0, 0].numpy()
+        assert inside.mean() > 0.5
+        # World coordinates of 5e6 m leave 1e-9 px.
+        np.testing.assert_allclose(warped[0, 0].numpy()[inside], expected[inside], rtol=0, atol=1e-8)

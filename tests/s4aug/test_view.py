@@ -2,13 +2,14 @@ import copy
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
-from s4aug import AffineTransform, ArgumentError, RandomAffine, View
+from s4aug import AffineTransform, ArgumentError, RandomAffine, View, consistency_loss, warp
 
 PAPER = {"degrees": 15, "translate": (0.2, 0.2), "scale": (0.75, 1.25)}
 
@@ -290,3 +291,262 @@ def test_labels_restored_can_be_filled_with_ignore(rng):
     back, valid = view.restore(view.image, mode="nearest", fill=255)
     assert not valid.all()
     assert (back[~valid] == 255).all()
+
+
+class TestLifting:
+    """Views that permute pixels come back to the bit."""
+
+    RANGES = MappingProxyType({"degrees": 180, "translate": (0.1, 0.1), "shear": 10, "mode": "lifting"})
+    DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.int16, torch.uint16)
+
+    @pytest.mark.parametrize("dtype", [*DTYPES, torch.int8, torch.int32, torch.int64, torch.bool])
+    @pytest.mark.parametrize("size", [(33, 50), (21, 21), (1, 1)])
+    def test_by_default_a_view_at_full_resolution_comes_back_to_the_bit(self, size, dtype, rng):
+        images = torch.randint(0, 127, (6, 3, *size), generator=rng)
+        images = images % 2 == 0 if dtype == torch.bool else images.to(dtype)
+        if dtype.is_floating_point:
+            images[images < 20] = torch.nan
+        mask = torch.rand(6, 1, *size, generator=rng) < 0.9
+        view = RandomAffine(**self.RANGES)(images, valid=mask, generator=rng)
+        assert view.mode == "lifting"
+        back, valid = view.restore(view.image)
+        shown = valid.expand_as(back)
+        assert not (valid & ~mask).any()
+        # Of a single pixel the shift leaves nothing in some frames.
+        assert valid.double().mean() > (0.5 if size != (1, 1) else 0)
+        assert back.dtype == dtype
+        torch.testing.assert_close(back[shown], images[shown], rtol=0, atol=0, equal_nan=True)
+
+    def test_validity_is_that_of_the_round_trip_by_the_permutation_alone(self, rng):
+        images = torch.zeros(8, 1, 33, 50)
+        view = RandomAffine(**self.RANGES)(images, generator=rng)
+        # A label per pixel shows which of them are in the view.
+        labels = torch.arange(33 * 50).reshape(1, 1, 33, 50).expand(8, -1, -1, -1)
+        seen = warp(labels, view.transform, mode="lifting", fill=-1).image
+        for sample in range(8):
+            there = torch.zeros(33 * 50 + 1, dtype=torch.bool)
+            there[seen[sample].flatten()] = True
+            assert torch.equal(view.restore(view.image).valid[sample].flatten(), there[:-1])
+
+    def test_predictions_with_other_channels_come_back_by_lifting_too(self, rng):
+        view = RandomAffine(**self.RANGES)(torch.zeros(4, 3, 20, 30), generator=rng)
+        scores = torch.randn(4, 7, 20, 30, generator=rng)
+        expected = warp(scores, view.transform.inverse(), valid=view.valid, mode="lifting", fill=-5)
+        for a, b in zip(view.restore(scores, fill=-5), expected, strict=True):
+            assert torch.equal(a, b)
+
+    @pytest.mark.parametrize(("stride", "offset"), [(4, None), (4, 0.0), (2, None), (1, 0.5)])
+    def test_at_other_strides_and_offsets_it_is_bilinear(self, stride, offset, rng):
+        view = RandomAffine(**self.RANGES)(torch.zeros(3, 1, 32, 48), generator=rng)
+        scores = torch.randn(3, 2, 32 // stride, 48 // stride, generator=rng)
+        plain = View(view.image, view.valid, view.transform, "bilinear")
+        restored = view.restore(scores, stride=stride, offset=offset)
+        assert restored.valid.any()
+        for a, b in zip(restored, plain.restore(scores, stride=stride, offset=offset), strict=True):
+            assert torch.equal(a, b)
+
+    @pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+    def test_a_mode_that_is_asked_for_is_used(self, mode, rng):
+        view = RandomAffine(**self.RANGES)(torch.zeros(3, 1, 20, 30), generator=rng)
+        scores = torch.randn(3, 2, 20, 30, generator=rng)
+        for a, b in zip(
+            view.restore(scores, mode=mode),
+            warp(scores, view.transform.inverse(), valid=view.valid, mode=mode),
+            strict=True,
+        ):
+            assert torch.equal(a, b)
+        assert not torch.equal(view.restore(scores, mode=mode).image, view.restore(scores).image)
+
+    def test_a_bilinear_view_is_not_restored_by_lifting(self, rng):
+        t = AffineTransform.from_params(angle=20.0, size=(9, 9))
+        images = torch.randn(1, 1, 9, 9, generator=rng)
+        view = View.of(images, t)
+        for a, b in zip(view.restore(images), warp(images, t.inverse(), valid=view.valid), strict=True):
+            assert torch.equal(a, b)
+
+    @pytest.mark.parametrize("activation", [None, "softmax"])
+    @pytest.mark.parametrize("loss", ["mse", "kl"])
+    def test_two_lifted_views_of_an_identity_network_are_exactly_consistent(self, loss, activation, rng):
+        images = torch.rand(4, 5, 33, 50, generator=rng)
+        perturb = RandomAffine(**self.RANGES, hflip=0.0)
+        one, two = (perturb(images, generator=rng) for _ in range(2))
+        assert not torch.equal(one.transform.matrix, two.transform.matrix)
+        arguments = {"loss": loss, "activation": activation}
+        assert consistency_loss(one.image, one, two.image, two, **arguments).item() == 0.0
+        # Another network is not.
+        assert consistency_loss(one.image, one, two.image.square(), two, **arguments).item() > 1e-6
+
+    def test_views_drawn_by_lifting_move_as_the_same_draw_of_other_modes(self):
+        images, seed = torch.zeros(5, 1, 20, 30), torch.arange(5)
+        ranges = {name: value for name, value in self.RANGES.items() if name != "mode"}
+        lifted = RandomAffine(**ranges, mode="lifting")(images, seed=seed)
+        assert torch.equal(lifted.transform.matrix, RandomAffine(**ranges)(images, seed=seed).transform.matrix)
+
+    @pytest.mark.parametrize("same_on_batch", [False, True])
+    def test_flipped_views_come_back_to_the_bit(self, same_on_batch, rng):
+        images = torch.randint(0, 2**62, (16, 1, 21, 30), generator=rng)
+        perturb = RandomAffine(180, hflip=0.5, vflip=0.5, same_on_batch=same_on_batch, mode="lifting", fill=-1)
+        view = perturb(images, generator=rng)
+        back, valid = view.restore(view.image, fill=-1)
+        assert valid.double().mean() > 0.5
+        assert torch.equal(back, torch.where(valid, images, -1))
+
+    def test_compiled_from_draw_to_restored_view_it_is_the_same(self, rng):
+        images, perturb = torch.rand(3, 2, 12, 13, generator=rng), RandomAffine(**self.RANGES)
+
+        def round_trip(images, seed):
+            view = perturb(images, seed=seed)
+            return view.image, *view.restore(view.image)
+
+        seed = torch.arange(3)
+        compiled = torch.compile(round_trip, backend="eager", fullgraph=True)(images, seed)
+        for a, b in zip(compiled, round_trip(images, seed), strict=True):
+            assert b.any()
+            assert torch.equal(a, b)
+
+    @pytest.mark.parametrize(
+        ("ranges", "named"),
+        [
+            ({"scale": (0.75, 1.25)}, "scale must be None"),
+            ({"scale": (1.0, 1.0, 0.9, 1.0)}, "scale must be None"),
+            ({"shear": 60}, "shear less"),
+            ({"degrees": 180, "shear": 40}, "shear less"),
+            ({"degrees": 180, "shear": 20, "hflip": 0.5}, "shear less"),
+        ],
+    )
+    def test_ranges_that_lifting_cannot_follow_are_errors_at_once_and_no_matter_to_other_modes(self, ranges, named):
+        with pytest.raises(ArgumentError, match=named):
+            RandomAffine(**ranges, mode="lifting")
+        RandomAffine(**ranges)
+
+    def test_a_view_of_a_scaled_motion_names_the_sample(self):
+        t = AffineTransform.from_params(scale=torch.tensor([1.0, 1.0, 1.01]), size=(9, 9))
+        with pytest.raises(ArgumentError, match="sample 2 must keep area"):
+            View.of(torch.zeros(3, 1, 9, 9), t, mode="lifting")
+
+
+class TestRoundTripBound:
+    """Promise 5: what a round trip costs an image of one wave, A sin(k x + p).
+
+    Bilinear interpolation errs by at most (max|f_xx| + max|f_yy|) / 8 at unit spacing: h^2 / 8 max|f''| along each
+    axis, and weights that sum to 1 pass the error of the first axis on. Of the wave that is A |k|^2 / 8. In the view
+    the wave has the vector L^-T k, with L the linear part of the motion, and the second interpolation passes on the
+    error of the first. Together: A (|k|^2 + |L^-T k|^2) / 8. For motions that keep lengths: A pi^2 / wavelength^2.
+    """
+
+    SIZE = (56, 72)
+    MOTIONS = MappingProxyType(
+        {
+            "turned": {"angle": 33.0},
+            "shifted": {"translation": (0.5, -7.25)},
+            "enlarged": {"scale": 1.25, "angle": 8.0},
+            "reduced": {"scale": 0.75, "angle": -15.0},
+            "slanted": {"shear": (20.0, 5.0), "angle": 5.0},
+            "all": {
+                "angle": 140.0,
+                "scale": torch.tensor([[0.8, 1.2]]),
+                "shear": (9.0, 0.0),
+                "translation": (3.3, 1.7),
+            },
+        }
+    )
+
+    def waves(self, wavelength, amplitude):
+        """Waves in eight directions [8, 1, H, W], and their vectors k [8, 2]."""
+        direction = torch.arange(8, dtype=torch.float64) * torch.pi / 8 + 0.1
+        k = 2 * torch.pi / wavelength * torch.stack([direction.cos(), direction.sin()], -1)
+        y, x = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) for side in self.SIZE), indexing="ij")
+        phase = k[:, 0, None, None] * x + k[:, 1, None, None] * y + torch.arange(8)[:, None, None]
+        return amplitude * torch.sin(phase)[:, None], k
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+    @pytest.mark.parametrize("wavelength", [8.0, 16.0, 32.0, 64.0])
+    @pytest.mark.parametrize("motion", MOTIONS)
+    def test_a_wave_comes_back_within_the_stated_bound_and_the_bound_is_no_idle_one(self, motion, wavelength, dtype):
+        images, k = self.waves(wavelength, amplitude=3.0)
+        t = AffineTransform.from_params(**self.MOTIONS[motion], size=self.SIZE)
+        t = AffineTransform(t.matrix.expand(8, 3, 3), self.SIZE)
+        view = View.of(images.to(dtype), t)
+        back, valid = view.restore(view.image)
+        assert valid.double().mean() > 0.3
+        error = torch.where(valid, back - images, 0).abs().amax((1, 2, 3))
+        in_view = k @ torch.linalg.inv(t.matrix[0, :2, :2])
+        bound = 3.0 * (k.square().sum(-1) + in_view.square().sum(-1)) / 8
+        noise = 1e-5 if dtype == torch.float32 else 0
+        assert (error <= bound + noise).all()
+        assert (error > bound / 4).any()
+
+    @pytest.mark.parametrize("wavelength", [16.0, 32.0, 64.0])
+    def test_half_a_pixel_beside_the_way_back_breaks_the_bound(self, wavelength):
+        images, k = self.waves(wavelength, amplitude=1.0)
+        t = AffineTransform.from_params(angle=33.0, size=self.SIZE)
+        astray = AffineTransform.shift(torch.tensor([[0.5, 0.0]]), self.SIZE) @ t
+        t, astray = (AffineTransform(moved.matrix.expand(8, 3, 3), self.SIZE) for moved in (t, astray))
+        view = View.of(images, t)
+        back, valid = View(view.image, view.valid, astray).restore(view.image)
+        error = torch.where(valid, back - images, 0).abs().amax((1, 2, 3))
+        assert (error > k.square().sum(-1) / 4).any()
+
+
+class TestOneImageAmongOthers:
+    """What a view shows of an image does not hang on the rest of the batch."""
+
+    @pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+    def test_with_seeds_an_image_alone_is_seen_as_in_any_batch(self, mode, rng):
+        images, seeds = torch.rand(4, 2, 9, 13, generator=rng), torch.tensor([7, -1, 2**40, 7])
+        mask = torch.rand(4, 1, 9, 13, generator=rng) < 0.9
+        perturb = RandomAffine(**PAPER, shear=5, hflip=0.5, mode=mode)
+        batch = perturb(images, valid=mask, seed=seeds)
+        for i in range(4):
+            one = perturb(images[i : i + 1], valid=mask[i : i + 1], seed=seeds[i : i + 1])
+            assert torch.equal(one.image[0], batch.image[i])
+            assert torch.equal(one.valid[0], batch.valid[i])
+            assert torch.equal(one.transform.matrix[0], batch.transform.matrix[i])
+            back, whole = one.restore(one.image), batch.restore(batch.image)
+            assert torch.equal(back.image[0], whole.image[i])
+            assert torch.equal(back.valid[0], whole.valid[i])
+        assert torch.equal(batch.transform.matrix[0], batch.transform.matrix[3])
+        assert not torch.equal(batch.transform.matrix[0], batch.transform.matrix[1])
+
+    def test_same_on_batch_is_the_draw_of_the_first_seed_for_all(self, rng):
+        seeds = torch.tensor([11, 12, 13])
+        alike = RandomAffine(**PAPER, same_on_batch=True)
+        first = RandomAffine(**PAPER).sample(1, (9, 13), seed=seeds[:1]).matrix
+        assert torch.equal(alike.sample(3, (9, 13), seed=seeds).matrix, first.expand(3, 3, 3))
+        image = torch.rand(1, 2, 9, 13, generator=rng)
+        view = alike(image.expand(3, -1, -1, -1), seed=seeds)
+        assert torch.equal(view.image, view.image[:1].expand(3, -1, -1, -1))
+
+
+class TestArgumentsStay:
+    @pytest.mark.parametrize("stride", [1, 4])
+    def test_nothing_is_written_into_images_masks_predictions_seeds_or_views(self, stride, rng):
+        images = torch.rand(2, 3, 8, 12, generator=rng).requires_grad_()
+        mask = torch.rand(2, 1, 8, 12, generator=rng) < 0.9
+        prediction = torch.rand(2, 4, 8 // stride, 12 // stride, generator=rng).requires_grad_()
+        seeds = torch.tensor([1, 2])
+        view = RandomAffine(**PAPER)(images, valid=mask, seed=seeds)
+        given = [images, mask, prediction, seeds, view.image, view.valid, view.transform.matrix]
+        before = [(tensor.detach().clone(), tensor._version) for tensor in given]
+        back, valid = view.restore(prediction)
+        (torch.where(valid, back, 0).sum() + view.image.sum()).backward()
+        consistency_loss(prediction, view, prediction, view, loss="kl").backward()
+        for tensor, (clone, version) in zip(given, before, strict=True):
+            assert torch.equal(tensor, clone)
+            assert tensor._version == version
+
+    @pytest.mark.parametrize(("stride", "size"), [(1, (4, 5)), (2, (5, 7)), (4, (8, 4)), (1, (1, 1))])
+    def test_gradient_of_a_prediction_and_of_the_motion_through_the_way_back(self, stride, size, rng):
+        cells = tuple(-(-side // stride) for side in size)
+        prediction = torch.rand(1, 2, *cells, generator=rng, dtype=torch.float64).requires_grad_()
+        angle = torch.tensor([13.0], dtype=torch.float64).requires_grad_()
+        translation = torch.tensor([[0.21, -0.13]], dtype=torch.float64).requires_grad_()
+        seen = torch.ones(1, 1, *size, dtype=torch.bool)
+        seen[..., -1, -1] = size == (1, 1)
+
+        def restored(prediction, angle, translation):
+            t = AffineTransform.from_params(angle=angle, translation=translation, scale=1.07, size=size)
+            return View(torch.zeros(1, 1, *size), seen, t).restore(prediction, stride=stride).image
+
+        assert torch.autograd.gradcheck(restored, (prediction, angle, translation))
+        assert torch.autograd.gradgradcheck(lambda p: restored(p, angle.detach(), translation.detach()), prediction)

@@ -1,7 +1,13 @@
 import math
+from fractions import Fraction
+from itertools import pairwise
+from types import MappingProxyType
 
+import kornia.geometry as kornia_geometry
+import numpy as np
 import pytest
 import torch
+import torchvision.transforms.functional as tv_functional
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
@@ -488,3 +494,350 @@ class TestGradients:
             return view.restore(view.image).image
 
         assert gradcheck(round_trip, image)
+
+
+def strip_case(side, angle, far, upright):
+    """The first or last row of a turned frame of `side` px as a transform of one row of pixels.
+
+    The row holds `x mod 64`, so that pixels of 16 bits hold it too. Border padding shows row 0 wherever y leads, so
+    the value tells the x sampled, whatever the size.
+    """
+    inwards = -side / 7 if far == "first" else side / 7
+    whole = AffineTransform.from_params(
+        angle=angle, scale=0.93, translation=(inwards, -side / 31), shear=(2.0, 1.0), size=(side, side)
+    )
+    row = 0 if far == "first" else side - 1
+    out_size, lift = ((side, 1), [row, 0.0]) if upright else ((1, side), [0.0, row])
+    cut = torch.tensor([[1, 0, -lift[0]], [0, 1, -lift[1]], [0, 0, 1]], dtype=torch.float64)
+    saw = torch.arange(side).remainder(64).float()[None, None, None]
+    return saw, AffineTransform(cut @ whole.matrix, (1, side), out_size)
+
+
+def largest_error_px(values, matrix, side):
+    """How far from the float64 truth the x is that each value [h, w] of a saw tooth tells."""
+    y, x = np.mgrid[: values.shape[0], : values.shape[1]].astype(np.float64)
+    truth = np.einsum("j,jhw->hw", np.linalg.inv(matrix.numpy())[0], np.stack([x, y, np.ones_like(x)]))
+    # Between teeth the saw falls: there the value tells nothing.
+    told = (truth >= 0) & (truth <= side - 1) & (truth % 64 > 0.01) & (truth % 64 < 62.99)
+    assert told.sum() > 100
+    apart = np.abs(values.double().numpy() - truth % 64)[told]
+    return np.minimum(apart, 64 - apart).max()
+
+
+class TestPlaces:
+    """Promise 2 as the pixels tell it: what is sampled lies within 1e-4 px of the truth."""
+
+    @pytest.mark.parametrize("upright", [False, True])
+    @pytest.mark.parametrize("far", ["first", "last"])
+    @pytest.mark.parametrize("angle", [9.7, -141.0])
+    @pytest.mark.parametrize("side", [512, 2448, 16384, 32768])
+    def test_pixels_are_taken_where_they_should_be_also_under_autocast(self, side, angle, far, upright):
+        saw, t = strip_case(side, angle, far, upright)
+        plain = {d: warp(saw.to(d), t, padding="border", dtype=torch.float32) for d in FLOATS}
+        for warped in plain.values():
+            assert largest_error_px(warped.image[0, 0], t.matrix[0], side) < 1e-4
+        for cast in (torch.bfloat16, torch.float16):
+            with torch.autocast("cpu", cast):
+                saw, t = strip_case(side, angle, far, upright)
+                for dtype, expected in plain.items():
+                    under = warp(saw.to(dtype), t, padding="border", dtype=torch.float32)
+                    assert torch.equal(under.image, expected.image)
+                    assert torch.equal(under.valid, expected.valid)
+
+    @pytest.mark.parametrize(("autocast", "at_least_px"), [(False, 2e-4), (True, 2.0)])
+    def test_kornia_fails_the_same_check_at_2448_px(self, autocast, at_least_px):
+        side = 2448
+        angle, center = torch.tensor([11.0]), torch.tensor([[(side - 1) / 2, (side - 1) / 2]])
+        translation, scale = torch.tensor([[side / 8, -side / 16]]), torch.tensor([[1.125, 1.125]])
+        # Kornia's warp divides by the height less 1: a few rows, all alike.
+        saw = torch.arange(side).remainder(64).float().expand(1, 1, 4, side)
+        exact = kornia_geometry.get_affine_matrix2d(
+            translation.double(), center.double(), scale.double(), angle.double()
+        )
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            matrix = kornia_geometry.get_affine_matrix2d(translation, center, scale, angle)
+            theirs = kornia_geometry.warp_affine(saw, matrix[:, :2].float(), (4, side), padding_mode="border")
+            mine = warp(saw, AffineTransform(exact, (4, side)), padding="border").image
+        assert largest_error_px(mine[0, 0], exact[0], side) < 1e-4
+        assert largest_error_px(theirs[0, 0].float(), exact[0], side) > at_least_px
+
+
+class TestWholePixelsOfOthers:
+    """Moves by whole pixels, and general ones, as other packages show them."""
+
+    @pytest.mark.parametrize("align_corners", [True, False])
+    @pytest.mark.parametrize("xy", [(0, 0), (2, -1), (-3, 2), (0, 5)])
+    def test_kornia_moves_by_whole_pixels_alike_whatever_its_align_corners(self, xy, align_corners, rng):
+        image = torch.rand(2, 3, 7, 9, generator=rng)
+        t = AffineTransform.shift(torch.tensor([xy, xy]), (7, 9))
+        theirs = kornia_geometry.warp_affine(image, t.matrix[:, :2].float(), (7, 9), align_corners=align_corners)
+        warped, real = warp(image, t)
+        assert_close(warped, theirs, atol=2e-6, rtol=0)
+        assert real.sum() == 2 * (7 - abs(xy[1])) * (9 - abs(xy[0]))
+
+    @pytest.mark.parametrize(
+        ("angle", "translate", "scale", "shear"),
+        [(17.0, (2, -3), 1.2, (0.0, 0.0)), (-40.0, (0, 0), 0.8, (10.0, 0.0)), (20.0, (1, 1), 0.9, (8.0, 5.0))],
+    )
+    def test_torchvision_moves_alike_with_the_angle_turned(self, angle, translate, scale, shear, rng):
+        image = torch.rand(1, 2, 21, 30, generator=rng, dtype=torch.float64)
+        theirs = tv_functional.affine(
+            image, angle, list(translate), scale, list(shear), tv_functional.InterpolationMode.BILINEAR
+        )
+        t = AffineTransform.from_params(
+            angle=-angle, translation=tuple(map(float, translate)), scale=scale, shear=shear, size=(21, 30)
+        )
+        warped, real = warp(image, t)
+        assert real.sum() > 200
+        assert_close(warped[real.expand_as(warped)], theirs[real.expand_as(warped)], atol=1e-12, rtol=0)
+
+
+EPS = 2.0**-20
+
+
+class TestEdges:
+    """Promise 4 at the very edge, by hand: one output pixel that samples one place of six pixels in a row."""
+
+    INSIDE = MappingProxyType(
+        {
+            "bilinear": [0, EPS, 0.5, 2, 4.5, 5 - EPS, 5],
+            "nearest": [-0.5, -0.5 + EPS, 0, 2.5, 5, 5.5 - EPS],
+            "bicubic": [0, 1, 1 + EPS, 3.5, 4 - EPS, 4, 5],
+        }
+    )
+    OUTSIDE = MappingProxyType(
+        {
+            "bilinear": [-100, -1, -0.5, -EPS, 5 + EPS, 5.5, 6, 100],
+            "nearest": [-100, -1, -0.5 - EPS, 5.5, 6, 100],
+            "bicubic": [-1, -EPS, EPS, 0.5, 1 - EPS, 4 + EPS, 4.5, 5 - EPS, 5 + EPS, 6, 100],
+        }
+    )
+    # Places that read pixel 3, and places beside them that do not.
+    READ = MappingProxyType(
+        {
+            "bilinear": [2 + EPS, 2.5, 3, 3.5, 4 - EPS],
+            "nearest": [2.5, 3, 3.5 - EPS],
+            "bicubic": [1 + EPS, 1.5, 2 + EPS, 3 - EPS, 3, 3 + EPS, 3.5, 4 - EPS],
+        }
+    )
+    UNREAD = MappingProxyType(
+        {
+            "bilinear": [0, 1.5, 2 - EPS, 2, 4, 4 + EPS, 5],
+            "nearest": [0, 2.5 - EPS, 3.5, 4, 5],
+            "bicubic": [0, 1, 2, 4, 5],
+        }
+    )
+
+    def sampled_at(self, places, upright, dtype, *, mode, mask=None, bad=None, **options):
+        """Values and validity at places along a row (or column) of six pixels 0, 10, ... 50."""
+        offset = [[0.0, -place] if upright else [-place, 0.0] for place in places]
+        matrix = torch.eye(3, dtype=torch.float64).repeat(len(places), 1, 1)
+        matrix[:, :2, 2] = torch.tensor(offset, dtype=torch.float64)
+        row = 10 * torch.arange(6, dtype=dtype)
+        if bad is not None:
+            row[3] = bad
+        shape = (1, 1, 6, 1) if upright else (1, 1, 1, 6)
+        image = row.reshape(shape).expand(len(places), -1, -1, -1)
+        seen = None if mask is None else mask.reshape(shape).expand(len(places), -1, -1, -1)
+        warped, real = warp(image, AffineTransform(matrix, shape[2:], (1, 1)), mode=mode, valid=seen, **options)
+        return warped.flatten(), real.flatten().tolist()
+
+    @pytest.mark.parametrize("padding", PADDINGS)
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("upright", [False, True])
+    @pytest.mark.parametrize("mode", MODES)
+    def test_a_place_is_valid_up_to_the_last_pixel_it_reads_and_not_beyond(self, mode, upright, dtype, padding):
+        options = {"mode": mode, "padding": padding}
+        inside, outside = self.INSIDE[mode], self.OUTSIDE[mode]
+        values, real = self.sampled_at(inside, upright, dtype, **options)
+        assert real == [True] * len(inside)
+        if mode != "nearest":
+            assert_close(values, 10 * torch.tensor(inside, dtype=dtype), atol=2e-5, rtol=0)
+        assert self.sampled_at(outside, upright, dtype, **options)[1] == [False] * len(outside)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("upright", [False, True])
+    @pytest.mark.parametrize("mode", MODES)
+    def test_a_masked_pixel_takes_exactly_the_places_that_read_it(self, mode, upright, dtype):
+        mask = torch.tensor([True, True, True, False, True, True])
+        for places, expected in ((self.READ[mode], False), (self.UNREAD[mode], True)):
+            values, real = self.sampled_at(places, upright, dtype, mode=mode, mask=mask, bad=math.nan, fill=-7.0)
+            assert real == [expected] * len(places)
+            assert values.isfinite().all()
+            assert ((values == -7) == (not expected)).all()
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("mode", MODES)
+    def test_a_nan_that_is_not_masked_shows_exactly_where_it_is_read_and_is_valid(self, mode, dtype):
+        for places, expected in ((self.READ[mode], True), (self.UNREAD[mode], False)):
+            values, real = self.sampled_at(places, False, dtype, mode=mode, bad=math.nan)
+            assert real == [True] * len(places)
+            assert values.isnan().tolist() == [expected] * len(places)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8])
+    @pytest.mark.parametrize("flip", [False, True])
+    def test_ties_take_the_pixel_of_higher_index_whichever_way_the_output_runs(self, flip, dtype):
+        row = torch.arange(6, dtype=dtype).reshape(1, 1, 1, 6)
+        half = AffineTransform.shift(torch.tensor([[0.5, 0.0]], dtype=torch.float64), (1, 6))
+        t = AffineTransform.hflip(1, (1, 6)) @ half if flip else half
+        # Output x samples x - 1/2, which shows x.
+        expected = [5, 4, 3, 2, 1, 0] if flip else [0, 1, 2, 3, 4, 5]
+        warped, real = warp(row, t, mode="nearest")
+        assert warped.flatten().tolist() == expected
+        assert real.all()
+
+    @pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1), (4, 6)])
+    @pytest.mark.parametrize("padding", PADDINGS)
+    @pytest.mark.parametrize("mode", MODES)
+    def test_the_identity_shows_all_to_the_edge(self, mode, padding, size, rng):
+        image = torch.rand(2, 1, *size, generator=rng)
+        still = AffineTransform.identity(2, size)
+        for t in (still, AffineTransform.from_params(angle=[0.0, 360.0], size=size), still.inverse() @ still):
+            warped, real = warp(image, t, mode=mode, padding=padding)
+            assert torch.equal(warped, image)
+            assert real.all()
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("ratio", ["3/4", "3/2", "2/3", "3", "6", "7/5"])
+    def test_where_a_whole_ratio_meets_a_pixel_its_neighbours_are_not_read(self, ratio, dtype):
+        # Output x samples x / ratio. Every second pixel is NaN, so only whole even places are finite.
+        ratio, side = Fraction(ratio), 33
+        matrix = torch.eye(3, dtype=torch.float64)[None].clone()
+        matrix[0, 0, 0] = float(ratio)
+        places = [x / ratio for x in range(int(ratio * (side - 1)) + 3)]
+        image = torch.arange(side, dtype=dtype).reshape(1, 1, 1, side)
+        image[..., 1::2] = math.nan
+        for mode in ("bilinear", "bicubic"):
+            warped, real = warp(image, AffineTransform(matrix, (1, side), (1, len(places))), mode=mode)
+            whole = [place.denominator == 1 for place in places]
+            reach = 0 if mode == "bilinear" else 1
+            inside = [
+                place <= side - 1 and (on or reach <= place < side - 1 - reach)
+                for place, on in zip(places, whole, strict=True)
+            ]
+            finite = [on and place % 2 == 0 for place, on in zip(places, whole, strict=True)]
+            assert real.flatten().tolist() == inside
+            assert (warped.isfinite() & real).flatten().tolist() == [
+                a and b for a, b in zip(finite, inside, strict=True)
+            ]
+
+
+@st.composite
+def chains(draw):
+    """Two motions through frames of any sizes; numbers such that nothing lies within 1e-9 of a lattice point."""
+    sizes = [(draw(st.integers(1, 9)), draw(st.integers(1, 9))) for _ in range(3)]
+    steps = []
+    for size, out_size in pairwise(sizes):
+        angle, dx, dy, scale, shear = (
+            draw(st.integers(low, high)) / 16
+            for low, high in ((-2880, 2880), (-40, 40), (-40, 40), (5, 48), (-500, 500))
+        )
+        t = AffineTransform.from_params(angle=angle, translation=(dx, dy), scale=scale, shear=(shear, 0.0), size=size)
+        steps.append(AffineTransform(t.matrix, size, out_size))
+    return steps
+
+
+class TestChains:
+    @settings(max_examples=200)
+    @given(steps=chains(), masked=st.booleans())
+    def test_step_by_step_never_more_is_valid_than_in_one_resampling_without_a_mask(self, steps, masked):
+        first, second = steps
+        image = torch.zeros(1, 1, *first.size, dtype=torch.float64)
+        seen = torch.rand(image.shape, generator=torch.Generator().manual_seed(0)) < 0.8 if masked else None
+        there = warp(image, first, valid=seen)
+        chained = warp(there.image, second, valid=there.valid).valid
+        once = warp(image, second @ first).valid
+        assert not (chained & ~once).any()
+
+    def test_that_is_no_empty_saying(self):
+        size = (20, 20)
+        turn = AffineTransform.from_params(angle=30.0, size=size)
+        there = warp(torch.zeros(1, 1, *size), turn)
+        chained, once = warp(there.image, turn, valid=there.valid).valid, warp(there.image, turn @ turn).valid
+        assert 0 < chained.sum() < once.sum() < 400
+
+
+class TestEveryIntegerType:
+    TYPES = (*INTEGERS, torch.uint64)
+
+    def case(self, dtype, generator):
+        """Values below 100, the largest one there is under the mask."""
+        image = torch.randint(0, 100, (2, 3, 7, 6), generator=generator).to(dtype)
+        mask = torch.rand(2, 1, 7, 6, generator=generator) < 0.85
+        largest = torch.full((), torch.iinfo(dtype).max, dtype=dtype)
+        holed = image.clone()
+        for index in (~mask).expand_as(image).nonzero().tolist():
+            holed[tuple(index)] = largest
+        return image, holed, mask
+
+    @pytest.mark.parametrize("dtype", TYPES)
+    @pytest.mark.parametrize("mode", MODES)
+    def test_masked_and_normalised_it_is_that_of_float64_by_hand(self, mode, dtype, rng, brute_force_warp):
+        image, holed, mask = self.case(dtype, rng)
+        t = general(2, (7, 6), rng)
+        mean, std = [10.25, 20.5, 30.0], [5.5, 6.0, 7.75]
+        warped, real = warp(holed, t, valid=mask, mode=mode, normalize=(mean, std), fill=-9.0)
+        value, valid = brute_force_warp(image, t.matrix, (7, 6), valid=mask, mode=mode)
+        scaled = (value - np.array(mean)[:, None, None]) / np.array(std)[:, None, None]
+        assert 3 < valid.sum() < 84
+        assert np.array_equal(real.numpy(), valid)
+        assert warped.dtype == torch.float32
+        assert_close(warped.double().numpy(), np.where(valid, scaled, -9.0), atol=3e-5, rtol=1e-5)
+
+    @pytest.mark.parametrize("dtype", TYPES)
+    def test_labels_under_a_mask_keep_type_and_values(self, dtype, rng, brute_force_warp):
+        image, holed, mask = self.case(dtype, rng)
+        t = general(2, (7, 6), rng)
+        warped, real = warp(holed, t, valid=mask, mode="nearest", fill=111)
+        value, valid = brute_force_warp(image, t.matrix, (7, 6), valid=mask, mode="nearest", fill=111)
+        assert warped.dtype == dtype
+        assert np.array_equal(real.numpy(), valid)
+        assert np.array_equal(warped.to(torch.float64).numpy(), value)
+
+    @pytest.mark.parametrize("dtype", TYPES)
+    def test_the_ends_of_the_range_are_fills_and_one_beyond_is_refused(self, dtype):
+        labels = torch.ones(1, 1, 2, 2).to(dtype)
+        away = AffineTransform.shift(torch.tensor([[9, 0]]), (2, 2))
+        limits = torch.iinfo(dtype)
+        for end, beyond in ((limits.min, limits.min - 1), (limits.max, limits.max + 1)):
+            assert warp(labels, away, mode="nearest", fill=end).image.flatten().tolist() == [end] * 4
+            with pytest.raises(ArgumentError, match="whole number in the range"):
+                warp(labels, away, mode="nearest", fill=beyond)
+
+    @pytest.mark.parametrize("dtype", TYPES)
+    def test_normalised_labels_are_normalised_values(self, dtype):
+        labels = torch.arange(6).reshape(1, 1, 2, 3).to(dtype)
+        turned = warp(labels, AffineTransform.rot90(2, 1, (2, 3)), mode="nearest", normalize=([1.0], [2.0])).image
+        assert turned.flatten().tolist() == [2.0, 1.5, 1.0, 0.5, 0.0, -0.5]
+
+
+class TestGradientsOfTheRest:
+    @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+    @pytest.mark.parametrize("name", ["angle", "translation", "scale", "shear", "center"])
+    def test_each_parameter_alone_with_a_mask_on_a_frame_that_is_not_square(self, name, mode, rng):
+        image, mask, parameters = gradient_case(2, 2, (3, 5))
+        parameters["center"] = torch.rand(2, 2, generator=rng, dtype=torch.float64) + 1
+        fixed = {key: value.detach() for key, value in parameters.items() if key != name}
+
+        def moved(value):
+            t = AffineTransform.from_params(**fixed, **{name: value}, size=(3, 5))
+            t = AffineTransform(t.matrix, (3, 5), (4, 6))
+            return warp(image.detach(), t, valid=mask, mode=mode, padding="border").image
+
+        value = parameters[name].detach().requires_grad_()
+        (grad,) = torch.autograd.grad(moved(value).square().sum(), value)
+        assert grad.abs().min() > 0
+        assert gradcheck(moved, value)
+
+    @pytest.mark.parametrize("numbers", ["mean", "std"])
+    def test_of_the_statistics(self, numbers, rng):
+        image, mask, parameters = gradient_case(1, 2, (3, 5))
+        t = AffineTransform.from_params(**{k: v.detach() for k, v in parameters.items()}, size=(3, 5))
+        given = torch.tensor([0.4, 1.3], dtype=torch.float64).requires_grad_()
+        other = torch.tensor([0.7, 1.1], dtype=torch.float64)
+
+        def moved(image, given):
+            normalize = (given, other) if numbers == "mean" else (other, given)
+            return warp(image, t, valid=mask, normalize=normalize).image
+
+        assert gradcheck(moved, (image, given))

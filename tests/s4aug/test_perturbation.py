@@ -1,0 +1,428 @@
+import copy
+import pickle
+
+import kornia.augmentation as K
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from s4aug import AffineTransform, ArgumentError, Perturbation, RandomAffine, View, warp
+
+PAPER = {"degrees": 15, "translate": (0.2, 0.2), "scale": (0.75, 1.25)}
+SIZE = (13, 18)
+SEEDS = torch.tensor([0, -3, 2**40, 17, 5])
+
+PHOTOMETRIC = {
+    "ColorJiggle": lambda: K.ColorJiggle(0.3, 0.3, 0.3, 0.1, p=1.0),
+    "RandomGaussianNoise": lambda: K.RandomGaussianNoise(std=0.1, p=1.0),
+    "RandomGaussianBlur": lambda: K.RandomGaussianBlur((3, 3), (0.1, 2.0), p=1.0),
+    "RandomPlasmaShadow": lambda: K.RandomPlasmaShadow(p=1.0),
+    "RandomErasing": lambda: K.RandomErasing(p=1.0),
+    "ColorJiggle at half": lambda: K.ColorJiggle(0.3, 0.3, 0.3, 0.1, p=0.5),
+    "RandomGaussianNoise at half": lambda: K.RandomGaussianNoise(p=0.5),
+    "RandomGrayscale at half": lambda: K.RandomGrayscale(p=0.5),
+}
+
+
+class Shifted(nn.Module):
+    """Brightness by a drawn number per image, of our own."""
+
+    def forward(self, image):
+        return image + 0.5 + torch.rand(image.shape[0], 1, 1, 1)
+
+
+class Mapped(nn.Module):
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def forward(self, image):
+        return self.change(image)
+
+
+def images(batch=5, size=SIZE, number=0):
+    return torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(number))
+
+
+def seeded(number=2):
+    return torch.Generator().manual_seed(number)
+
+
+def lattice_and_plane(batch, size):
+    """Content that bilinear interpolation keeps: planes over x and y."""
+    y, x = torch.meshgrid(torch.arange(float(size[0])), torch.arange(float(size[1])), indexing="ij")
+    return torch.stack([x, y, 0.3 * x - 0.7 * y + 2]).expand(batch, 3, *size).contiguous()
+
+
+class TestNumbers:
+    @pytest.mark.parametrize("make", PHOTOMETRIC.values(), ids=PHOTOMETRIC)
+    @pytest.mark.parametrize("source", ["generator", "seed"])
+    def test_the_same_source_gives_the_same_view_and_the_global_state_is_neither_read_nor_moved(self, source, make):
+        perturb = Perturbation(RandomAffine(**PAPER), make())
+        views = []
+        for number in (1, 2):
+            torch.manual_seed(number)
+            before = torch.get_rng_state()
+            views.append(perturb(images(), **({"seed": SEEDS} if source == "seed" else {"generator": seeded()})))
+            assert torch.equal(torch.get_rng_state(), before)
+        assert torch.equal(views[0].image, views[1].image)
+        assert torch.equal(views[0].transform.matrix, views[1].transform.matrix)
+        moved = warp(images(), views[0].transform).image
+        assert not torch.equal(views[0].image, moved)
+
+    @pytest.mark.parametrize("make", PHOTOMETRIC.values(), ids=PHOTOMETRIC)
+    def test_a_seed_changes_its_image_alike_in_every_batch(self, make):
+        perturb, content = Perturbation(RandomAffine(**PAPER), make()), images()
+        whole = perturb(content, seed=SEEDS)
+        for rows in (slice(1, 3), slice(3, 4), [4, 0, 2]):
+            part = perturb(content[rows], seed=SEEDS[rows])
+            assert torch.equal(part.image, whole.image[rows])
+            assert torch.equal(part.transform.matrix, whole.transform.matrix[rows])
+
+    def test_equal_seeds_change_equal_images_alike_and_other_seeds_otherwise(self):
+        perturb = Perturbation(RandomAffine(), PHOTOMETRIC["ColorJiggle"](), PHOTOMETRIC["RandomGaussianNoise"]())
+        shown = perturb(images(1).expand(3, -1, -1, -1), seed=torch.tensor([8, 8, 9])).image
+        assert torch.equal(shown[0], shown[1])
+        assert not torch.equal(shown[0], shown[2])
+
+    @pytest.mark.parametrize("source", ["generator", "seed"])
+    def test_the_motion_is_that_of_the_geometric_part_alone(self, source):
+        geometric = RandomAffine(**PAPER, hflip=0.5)
+        options = [{"seed": SEEDS} if source == "seed" else {"generator": seeded()} for _ in range(2)]
+        alone = geometric(images(), **options[0])
+        view = Perturbation(geometric, PHOTOMETRIC["ColorJiggle"]())(images(), **options[1])
+        assert torch.equal(view.transform.matrix, alone.transform.matrix)
+        assert torch.equal(view.valid, alone.valid)
+        assert view.mode == alone.mode
+
+    def test_light_is_drawn_apart_from_motion(self):
+        # The numbers of the light must not be those that moved the image: at a seed both would rise together.
+        seeds = torch.arange(400)
+        perturb = Perturbation(RandomAffine(degrees=10), Shifted())
+        view = perturb(torch.zeros(400, 1, 3, 3), seed=seeds)
+        light = view.image[:, 0, 1, 1].double()
+        angle = torch.atan2(view.transform.matrix[:, 0, 1], view.transform.matrix[:, 0, 0])
+        assert light.std() > 0.2
+        assert torch.corrcoef(torch.stack([light, angle]))[0, 1].abs() < 0.2
+
+    def test_one_generator_gives_another_light_at_each_call(self):
+        perturb, generator = Perturbation(RandomAffine(), Shifted()), seeded()
+        first, second = (perturb(images(), generator=generator).image for _ in range(2))
+        assert not torch.equal(first, second)
+
+    def test_without_generator_or_seed_the_global_state_is_the_source(self):
+        perturb = Perturbation(RandomAffine(**PAPER), PHOTOMETRIC["ColorJiggle"]())
+        shown = []
+        for _ in range(2):
+            torch.manual_seed(21)
+            shown.append(perturb(images()).image)
+        assert torch.equal(*shown)
+        assert not torch.equal(perturb(images()).image, shown[0])
+
+    def test_generator_and_seed_exclude_each_other(self):
+        with pytest.raises(ArgumentError, match="exclude each other"):
+            Perturbation(RandomAffine(), Shifted())(images(), seed=SEEDS, generator=seeded())
+
+
+class TestLight:
+    @pytest.mark.parametrize("source", ["generator", "seed", "global"])
+    def test_parts_are_applied_in_their_order_to_real_pixels_and_the_fill_stays(self, source):
+        geometric = RandomAffine(40, (0.3, 0.3), fill=-2.0)
+        perturb = Perturbation(geometric, Mapped(lambda image: image * 3), Mapped(lambda image: image + 1))
+        options = {"generator": {"generator": seeded()}, "seed": {"seed": SEEDS}, "global": {}}[source]
+        view = perturb(images(), **options)
+        moved = warp(images(), view.transform).image
+        valid = view.valid.expand_as(view.image)
+        assert 0.1 < valid.double().mean() < 0.9
+        assert torch.equal(view.image[valid], (moved * 3 + 1)[valid])
+        assert (view.image[~valid] == -2).all()
+
+    @pytest.mark.parametrize("padding", ["border", "reflection"])
+    def test_padding_is_changed_along_with_the_rest(self, padding):
+        geometric = RandomAffine(40, (0.3, 0.3), padding=padding)
+        view = Perturbation(geometric, Mapped(lambda image: image * 3))(images(), seed=SEEDS)
+        assert not view.valid.all()
+        assert torch.equal(view.image, warp(images(), view.transform, padding=padding).image * 3)
+        assert torch.equal(view.valid, warp(images(), view.transform).valid)
+
+    def test_masked_pixels_keep_the_fill_and_nothing_of_them_shows(self):
+        content, valid = images(), torch.ones(5, 1, *SIZE, dtype=torch.bool)
+        valid[..., 4:7, 5:9] = False
+        content[~valid.expand_as(content)] = torch.nan
+        perturb = Perturbation(RandomAffine(**PAPER, fill=7.0), PHOTOMETRIC["ColorJiggle"]())
+        view = perturb(content, valid=valid, seed=SEEDS)
+        assert view.image.isfinite().all()
+        assert (view.image[~view.valid.expand_as(view.image)] == 7).all()
+        assert torch.equal(view.valid, warp(content, view.transform, valid=valid).valid)
+
+    @pytest.mark.parametrize("source", ["generator", "seed"])
+    @pytest.mark.parametrize("padding", ["fill", "border"])
+    def test_gradient_reaches_the_images_by_the_slope_of_the_light(self, padding, source):
+        content = images().requires_grad_()
+        perturb = Perturbation(RandomAffine(**PAPER, padding=padding), Mapped(lambda image: image**2))
+        view = perturb(content, **({"seed": SEEDS} if source == "seed" else {"generator": seeded()}))
+        view.image.sum().backward()
+        twin = images().requires_grad_()
+        moved = warp(twin, view.transform, padding=padding)
+        squared = moved.image**2
+        (squared if padding == "border" else squared[moved.valid.expand_as(squared)]).sum().backward()
+        assert content.grad.abs().sum() > 0
+        assert_close(content.grad, twin.grad)
+
+    def test_gradient_is_finite_through_an_augmentation_of_kornia(self):
+        content = images().requires_grad_()
+        perturb = Perturbation(RandomAffine(**PAPER), K.RandomGamma((0.5, 0.9), p=1.0), PHOTOMETRIC["ColorJiggle"]())
+        perturb(content, seed=SEEDS).image.sum().backward()
+        assert content.grad.isfinite().all()
+        assert content.grad.abs().sum() > 0
+
+    def test_restoring_takes_back_the_motion_and_leaves_the_light(self):
+        geometric = RandomAffine(hflip=1.0, vflip=1.0)
+        view = Perturbation(geometric, Mapped(lambda image: image * 3 + 1))(images(), seed=SEEDS)
+        back, valid = view.restore(view.image)
+        assert valid.all()
+        assert torch.equal(back, images() * 3 + 1)
+
+    def test_a_prediction_is_restored_as_without_light(self):
+        geometric = RandomAffine(**PAPER)
+        view = Perturbation(geometric, PHOTOMETRIC["RandomGaussianNoise"]())(images(size=(16, 24)), seed=SEEDS)
+        plain = geometric(images(size=(16, 24)), seed=SEEDS)
+        for cells in ((16, 24), (4, 6)):
+            prediction = torch.rand(5, 2, *cells, generator=seeded())
+            for mine, theirs in zip(view.restore(prediction), plain.restore(prediction), strict=True):
+                assert torch.equal(mine, theirs)
+
+    @pytest.mark.parametrize("source", ["generator", "seed", "global"])
+    def test_an_empty_batch_gives_an_empty_view(self, source):
+        perturb = Perturbation(RandomAffine(**PAPER), PHOTOMETRIC["ColorJiggle"]())
+        options = {"generator": {"generator": seeded()}, "seed": {"seed": SEEDS[:0]}, "global": {}}[source]
+        view = perturb(images(0), **options)
+        assert view.image.shape == (0, 3, *SIZE)
+        assert view.restore(torch.zeros(0, 2, *SIZE)).valid.shape == (0, 1, *SIZE)
+
+    def test_without_light_it_is_the_motion(self):
+        view = Perturbation(RandomAffine(**PAPER))(images(), seed=SEEDS)
+        assert torch.equal(view.image, RandomAffine(**PAPER)(images(), seed=SEEDS).image)
+
+    def test_arguments_are_not_written_to_even_by_a_part_that_writes(self):
+        content, valid = images(), torch.rand(5, 1, *SIZE, generator=seeded()) < 0.9
+        copies = content.clone(), valid.clone(), SEEDS.clone()
+        Perturbation(RandomAffine(), Mapped(lambda image: image.mul_(0)))(content, valid=valid, seed=SEEDS)
+        for argument, kept in zip((content, valid, SEEDS), copies, strict=True):
+            assert torch.equal(argument, kept)
+
+    def test_a_part_that_writes_into_its_input_leaves_the_fill(self):
+        view = Perturbation(RandomAffine(40, fill=-2.0), Mapped(lambda image: image.mul_(0)))(images(), seed=SEEDS)
+        valid = view.valid.expand_as(view.image)
+        assert not valid.all()
+        assert (view.image[~valid] == -2).all()
+        assert (view.image[valid] == 0).all()
+
+    def test_copies_and_pickles_show_the_same(self):
+        perturb = Perturbation(RandomAffine(**PAPER), PHOTOMETRIC["ColorJiggle"]())
+        shown = perturb(images(), seed=SEEDS).image
+        for twin in (copy.deepcopy(perturb), pickle.loads(pickle.dumps(perturb))):
+            assert torch.equal(twin(images(), seed=SEEDS).image, shown)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: K.RandomHorizontalFlip(),
+            lambda: K.RandomRotation(15.0),
+            lambda: K.RandomAffine(15.0),
+            lambda: K.RandomCrop((8, 8)),
+            lambda: K.RandomMixUpV2(),
+            lambda: K.RandomJigsaw(),
+        ],
+        ids=["flip", "rotation", "affine", "crop", "mixup", "jigsaw"],
+    )
+    def test_augmentations_that_move_or_mix_pixels_are_refused_by_name(self, make):
+        part = make()
+        with pytest.raises(ArgumentError, match=f"{type(part).__name__} moves or mixes"):
+            Perturbation(RandomAffine(), PHOTOMETRIC["ColorJiggle"](), part)
+
+    @pytest.mark.parametrize(
+        "container",
+        [
+            lambda part: nn.Sequential(part),
+            lambda part: K.ImageSequential(part),
+            lambda part: K.AugmentationSequential(part, data_keys=["input"]),
+        ],
+        ids=["Sequential", "ImageSequential", "AugmentationSequential"],
+    )
+    def test_moving_pixels_within_a_container_is_refused_too(self, container):
+        with pytest.raises(ArgumentError, match="moves or mixes"):
+            Perturbation(RandomAffine(), container(K.RandomHorizontalFlip(p=1.0)))
+
+    @pytest.mark.parametrize("make", PHOTOMETRIC.values(), ids=PHOTOMETRIC)
+    def test_augmentations_that_leave_pixels_in_their_place_are_taken(self, make):
+        assert len(Perturbation(RandomAffine(), make()).photometric) == 1
+
+    @pytest.mark.parametrize(("part", "named"), [(torch.sin, "builtin"), (None, "NoneType"), ("jiggle", "str")])
+    def test_what_is_no_module_is_refused(self, part, named):
+        with pytest.raises(ArgumentError, match=f"photometric must be modules, got {named}"):
+            Perturbation(RandomAffine(), part)
+
+    @pytest.mark.parametrize("part", [nn.Identity(), K.RandomAffine(15.0)])
+    def test_the_motion_must_be_ours(self, part):
+        with pytest.raises(ArgumentError, match="geometric must be a RandomAffine, got"):
+            Perturbation(part)
+
+    @pytest.mark.parametrize("source", ["generator", "seed", "global"])
+    @pytest.mark.parametrize("padding", ["fill", "border"])
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda image: image[..., ::2, ::2],
+            lambda image: image[:0],
+            lambda image: image[0],
+            lambda image: image.mean(1, keepdim=True),
+            lambda image: image.repeat(1, 2, 1, 1),
+        ],
+        ids=["smaller", "no batch", "no batch dimension", "gray", "more channels"],
+    )
+    def test_a_part_that_changes_the_shape_is_refused_by_name(self, change, padding, source):
+        perturb = Perturbation(RandomAffine(padding=padding), Mapped(change))
+        options = {"generator": {"generator": seeded()}, "seed": {"seed": SEEDS}, "global": {}}[source]
+        with pytest.raises(ArgumentError, match="Mapped"):
+            perturb(images(), **options)
+
+    @pytest.mark.parametrize("same_on_batch", [False, True])
+    def test_a_seed_is_asked_for_each_image(self, same_on_batch):
+        perturb = Perturbation(RandomAffine(same_on_batch=same_on_batch), Shifted())
+        with pytest.raises(ArgumentError, match=r"seed must be int64 of shape \[5\]"):
+            perturb(images(), seed=SEEDS[:2])
+
+
+class TestShared:
+    TILE = (24, 30)
+    CROP = (12, 16)
+
+    def crops(self):
+        top, left = torch.tensor([6, 3, 11, 0, 12]), torch.tensor([7, 14, 0, 3, 14])
+        return AffineTransform.crop(top, left, self.CROP, self.TILE)
+
+    def transforms(self):
+        """What is done to the images before, by name."""
+        flip = AffineTransform.hflip(5, self.TILE)
+        turn = AffineTransform.from_params(angle=torch.linspace(-70, 70, 5), size=self.TILE)
+        return {
+            "crop": self.crops(),
+            "flip": flip,
+            "flip and crop": self.crops() @ flip,
+            "quarter turn": AffineTransform.rot90(1, 5, self.TILE),
+            "turn and crop": self.crops() @ turn,
+            "resize": AffineTransform.resize((11, 19), self.TILE, 5),
+        }
+
+    @pytest.mark.parametrize("name", ["crop", "flip", "flip and crop", "quarter turn", "turn and crop", "resize"])
+    @pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+    @pytest.mark.parametrize("padding", ["fill", "reflection"])
+    def test_the_images_are_resampled_once_for_both(self, padding, mode, name):
+        tiles, shared = images(size=self.TILE), self.transforms()[name]
+        valid = torch.rand(5, 1, *self.TILE, generator=seeded()) < 0.97
+        perturb = Perturbation(RandomAffine(**PAPER, mode=mode, padding=padding, fill=3.0))
+        view = perturb(tiles, shared=shared, valid=valid, seed=SEEDS)
+        motion = RandomAffine(**PAPER).sample(5, shared.out_size, seed=SEEDS)
+        assert torch.equal(view.transform.matrix, motion.matrix)
+        assert (view.transform.size, view.transform.out_size) == (shared.out_size, shared.out_size)
+        once = warp(tiles, motion @ shared, valid=valid, mode=mode, padding=padding, fill=3.0)
+        assert view.valid.any()
+        assert torch.equal(view.image, once.image)
+        assert torch.equal(view.valid, once.valid)
+
+    def test_the_light_falls_on_what_is_shown_once(self):
+        view = Perturbation(RandomAffine(**PAPER, fill=-1.0), Mapped(lambda image: image * 3))(
+            images(size=self.TILE), shared=self.crops(), seed=SEEDS
+        )
+        once = warp(images(size=self.TILE), view.transform @ self.crops())
+        assert torch.equal(view.image, torch.where(once.valid, once.image * 3, -1.0))
+
+    def test_content_from_beyond_the_crop_is_real(self):
+        tiles = images(size=self.TILE)
+        crop = AffineTransform.crop(torch.full((5,), 6), torch.full((5,), 7), self.CROP, self.TILE)
+        perturb = RandomAffine(degrees=20, translate=(0.2, 0.2))
+        view = perturb(tiles, shared=crop, seed=SEEDS)
+        cropped_first = perturb(warp(tiles, crop).image, seed=SEEDS)
+        beyond = view.valid & ~cropped_first.valid
+        assert not (cropped_first.valid & ~view.valid).any()
+        assert beyond.sum() > 50
+        # What shows there is the tile: planes come out as planes at the point that the motion leads back to.
+        planes = lattice_and_plane(5, self.TILE)
+        shown = perturb(planes, shared=crop, seed=SEEDS).image
+        y, x = torch.meshgrid(torch.arange(12.0), torch.arange(16.0), indexing="ij")
+        xy = torch.stack([x, y], -1).reshape(1, -1, 2).expand(5, -1, -1).double()
+        there = view.transform.inverse().points(xy) + torch.tensor([7.0, 6.0])
+        expected = there.mT.reshape(5, 2, *self.CROP).float()
+        where = beyond.expand(-1, 2, -1, -1)
+        assert_close(shown[:, :2][where], expected[where], atol=1e-4, rtol=0)
+
+    def test_the_way_back_leads_to_the_frame_in_between_where_labels_lie(self):
+        tiles = lattice_and_plane(5, self.TILE)
+        shared = self.crops() @ AffineTransform.hflip(5, self.TILE)
+        view = Perturbation(RandomAffine(**PAPER))(tiles, shared=shared, seed=SEEDS)
+        back, valid = view.restore(view.image)
+        labels = View.of(tiles, shared, mode="nearest")
+        assert back.shape == labels.image.shape
+        assert labels.valid.all()
+        assert valid.double().mean() > 0.4
+        where = valid.expand_as(back)
+        assert_close(back[where], labels.image[where], atol=1e-4, rtol=0)
+
+    @pytest.mark.parametrize("name", ["crop", "flip", "flip and crop", "quarter turn"])
+    def test_lattice_moves_lead_back_to_the_very_crop(self, name):
+        shared = self.transforms()[name]
+        labels = torch.randint(0, 6, (5, 1, *self.TILE), generator=seeded(), dtype=torch.uint8)
+        view = RandomAffine(hflip=1.0, vflip=1.0, mode="nearest")(labels, shared=shared, seed=SEEDS)
+        back, valid = view.restore(view.image, mode="nearest")
+        assert valid.all()
+        assert torch.equal(back, View.of(labels, shared, mode="nearest").image)
+
+    @pytest.mark.parametrize("name", ["crop", "flip and crop", "quarter turn", "turn and crop"])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+    def test_lifting_gives_the_bits_of_the_images_after_the_shared_part_back(self, dtype, name):
+        tiles = (images(size=self.TILE) * 255).to(dtype)
+        shared = self.transforms()[name]
+        view = RandomAffine(degrees=30, translate=(0.1, 0.1), hflip=0.5, mode="lifting")(
+            tiles, shared=shared, seed=SEEDS
+        )
+        between = warp(tiles, shared, mode="lifting")
+        back, valid = view.restore(view.image)
+        assert view.mode == "lifting"
+        assert 0.3 < valid.double().mean() < 1
+        assert not (valid & ~between.valid).any()
+        where = valid.expand_as(back)
+        assert torch.equal(back[where], between.image[where])
+
+    @pytest.mark.parametrize("mode", ["bilinear", "lifting"])
+    @pytest.mark.parametrize(
+        ("shared", "named"),
+        [
+            (AffineTransform.hflip(5, (30, 24)), r"images is \(24, 30\).*made for \(30, 24\)"),
+            (AffineTransform.hflip(3, (24, 30)), "images has batch 5, the transform has 3"),
+            (AffineTransform.hflip(1, (24, 30)), "images has batch 5, the transform has 1"),
+        ],
+        ids=["size", "batch", "batch of one"],
+    )
+    def test_a_shared_part_for_other_images_is_refused(self, shared, named, mode):
+        for perturb in (RandomAffine(mode=mode), Perturbation(RandomAffine(mode=mode), Shifted())):
+            with pytest.raises(ArgumentError, match=named):
+                perturb(images(size=self.TILE), shared=shared, seed=SEEDS)
+
+    @pytest.mark.parametrize("mode", ["bilinear", "lifting"])
+    def test_a_shared_part_on_another_device_is_refused_with_the_cure(self, mode):
+        shared = AffineTransform.hflip(5, self.TILE, device="meta")
+        with pytest.raises(ArgumentError, match=r"meta.*cpu|cpu.*meta") as refusal:
+            RandomAffine(mode=mode)(images(size=self.TILE), shared=shared, seed=SEEDS)
+        assert "use transform.to(" in str(refusal.value)
+
+    def test_gradient_reaches_the_tiles_and_an_empty_batch_is_empty(self):
+        tiles = images(size=self.TILE).requires_grad_()
+        RandomAffine(**PAPER)(tiles, shared=self.crops(), seed=SEEDS).image.sum().backward()
+        assert tiles.grad.abs().sum() > 0
+        none = AffineTransform.crop(torch.zeros(0), torch.zeros(0), self.CROP, self.TILE)
+        view = Perturbation(RandomAffine(**PAPER), Shifted())(images(0, self.TILE), shared=none, seed=SEEDS[:0])
+        assert view.image.shape == (0, 3, *self.CROP)
