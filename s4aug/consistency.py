@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .checks import check_choice
+from .checks import check_choice, check_pixels, check_type
 from .errors import ArgumentError
 from .view import View
 
@@ -94,8 +94,17 @@ def consistency_terms(
     check_choice(classes, ("mean", "sum"), "classes")
     if activation not in ("softmax", None):
         raise ArgumentError(f"activation must be 'softmax' or None, got {activation!r}")
-    if detach not in (None, 1, 2):
+    if detach not in (None, 1, 2) or isinstance(detach, bool):
         raise ArgumentError(f"detach must be None, 1 or 2, got {detach!r}")
+    for name, prediction in (("pred1", pred1), ("pred2", pred2)):
+        check_pixels(prediction, name)
+    for name, view in (("view1", view1), ("view2", view2)):
+        check_type(view, View, name)
+    if view1.transform.size != view2.transform.size:
+        raise ArgumentError(
+            f"view1 and view2 must be of the same images, theirs are {view1.transform.size} and "
+            f"{view2.transform.size} (H, W)"
+        )
     if pred1.shape != pred2.shape:
         raise ArgumentError(f"pred1 and pred2 must have one shape, got {list(pred1.shape)}, {list(pred2.shape)}")
     first, valid1 = view1.restore(_activated(pred1.detach() if detach == 1 else pred1, activation))
@@ -117,7 +126,8 @@ def _activated(prediction: Tensor, activation: str | None) -> Tensor:
 def _divergence(first: Tensor, second: Tensor, loss: str, detach: int | None) -> Tensor:
     if loss == "mse":
         return (first - second) ** 2
-    tiny = torch.finfo(first.dtype).tiny
+    # One floor for every type, so that pixels without content (mask=False) weigh the same in each.
+    tiny = torch.finfo(torch.float32).tiny
     ratio = first.clamp_min(tiny).log() - second.clamp_min(tiny).log()
     if detach == 1:
         return first * ratio

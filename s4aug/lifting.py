@@ -4,12 +4,13 @@ Source: Paeth, "A fast algorithm for general raster rotation", Graphics Interfac
 Calderbank et al., "Wavelet transforms that map integers to integers", 1998, for why rounding them stays invertible.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .errors import ArgumentError
+from .linear import vector
 from .transform import AffineTransform
 
 AREA_TOLERANCE = 1e-9
@@ -63,8 +64,8 @@ class Lifting:
 
     def inverse(self) -> "Lifting":
         """The permutation taken back."""
-        steps = (-step.flip(-1) for step in (self.slopes, self.offsets, self.shifts))
-        return Lifting(self.after.mT, *steps, self.before.mT, self.distance_px)
+        slopes, offsets, shifts = (-steps.flip(-1) for steps in (self.slopes, self.offsets, self.shifts))
+        return Lifting(self.after.mT, slopes, offsets, shifts, self.before.mT, self.distance_px)
 
     def pixels(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Where pixels go.
@@ -81,22 +82,20 @@ class Lifting:
         y = y + self._shift(1, x)
         x = x + self._shift(2, y)
         x, y = _turned(self.after, x, y)
-        fits = _each(self.distance_px <= LARGEST_DISTANCE_PX)
+        fits = _each(self.distance_px <= LARGEST_DISTANCE_PX, x)
         return torch.where(fits, x, -1), torch.where(fits, y, -1)
 
     def _shift(self, step: int, across: Tensor) -> Tensor:
-        multiple = _each(self.slopes[:, step]) * across + _each(self.offsets[:, step])
-        return _rounded(multiple) + _each(self.shifts[:, step])
+        slope, offset, shift = (_each(part[:, step], across) for part in (self.slopes, self.offsets, self.shifts))
+        return _rounded(slope * across + offset) + shift
 
 
 def source_pixels(transform: AffineTransform, device: torch.device) -> tuple[Tensor, Tensor]:
     """The source pixel that each output pixel shows, x and y, both [B, h, w] int64."""
     height, width = transform.out_size
-    lifting = Lifting.of(transform.inverse())
-    parts = (getattr(lifting, part.name) for part in fields(lifting))
     columns = torch.arange(width, device=device)  # [w]
     rows = torch.arange(height, device=device)[:, None]  # [h, 1]
-    return Lifting(*(part.to(device) for part in parts)).pixels(columns, rows)
+    return Lifting.of(transform.inverse()).pixels(columns, rows)
 
 
 def strayed_px(linear: Tensor) -> Tensor:
@@ -118,7 +117,7 @@ def _factorised(matrix: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tens
     linear, moved = matrix[:, :2, :2], matrix[:, :2, 2]
     lattice, quarter = _nearest_turn(linear)  # [B, 2, 2], [B]
     rest = linear @ lattice.mT
-    swap = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=matrix.dtype, device=matrix.device)
+    swap = vector([0, 1, 1, 0], matrix.device).unflatten(0, (2, 2))
     slopes, distance = _sheared(rest, side)  # [B, 3], [B]
     other_slopes, other_distance = _sheared(swap @ rest @ swap, side)
     # Undone, a quarter turn comes last and the shears change their axes: preferring the other axes for a turn
@@ -207,16 +206,12 @@ def _rounded(fixed: Tensor) -> Tensor:
 
 
 def _turned(turn: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    (a, b), (c, d) = (_each_row(turn, row) for row in (0, 1))
+    a, b, c, d = (_each(entry, x) for entry in turn.flatten(1).unbind(-1))
     return a * x + b * y, c * x + d * y
 
 
-def _each_row(turn: Tensor, row: int) -> tuple[Tensor, Tensor]:
-    return _each(turn[:, row, 0]), _each(turn[:, row, 1])
-
-
-def _each(value: Tensor) -> Tensor:  # [B] -> [B, 1, 1]
-    return value[:, None, None]
+def _each(value: Tensor, place: Tensor) -> Tensor:  # [B] -> [B, 1, 1], beside `place`
+    return value[:, None, None].to(place.device)
 
 
 def _check(lifting: Lifting, transform: AffineTransform) -> None:

@@ -1,6 +1,7 @@
 """Rotation, scale and shear as 2 x 2 matrices, and how their parameters become batches."""
 
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -16,6 +17,11 @@ def matrix_device(device: torch.device | str) -> torch.device:
     """Where matrices for images on `device` live: beside them, or on the CPU where float64 is missing."""
     device = torch.device(device)
     return torch.device("cpu") if device.type in NARROW_DEVICES else device
+
+
+def widened(numbers: Tensor) -> Tensor:
+    """In float64, where matrices for images on that device live; fetched first, for there it may be unknown."""
+    return numbers.to(matrix_device(numbers.device)).to(torch.float64)
 
 
 def vector(values: Sequence[float], device: torch.device | str) -> Tensor:  # [N] float64
@@ -60,7 +66,7 @@ def broadcast(named: dict[str, tuple[Numbers, int]]) -> dict[str, Tensor]:
     device = matrix_device(next(iter(devices), torch.device("cpu")))
     columns = {}
     for name, (value, width) in named.items():
-        tensor = value.to(device, torch.float64) if isinstance(value, Tensor) else _written(value, device)
+        tensor = widened(value.to(device)) if isinstance(value, Tensor) else _written(value, device, name)
         per_sample = tensor.ndim == 1 and (width == 1 or (name == "scale" and name in tensors))
         tensor = tensor[:, None] if per_sample else tensor
         tensor = tensor.reshape(1, -1) if tensor.ndim < 2 else tensor
@@ -71,15 +77,30 @@ def broadcast(named: dict[str, tuple[Numbers, int]]) -> dict[str, Tensor]:
     for name, tensor in columns.items():
         if tensor.shape[0] not in (1, batch):
             raise ArgumentError(f"{name} has batch {tensor.shape[0]}, another parameter has {batch}")
-    return {name: tensor.expand(batch, -1) for name, tensor in columns.items()}
+    columns = {name: tensor.expand(batch, -1) for name, tensor in columns.items()}
+    if device.type == "cpu" and not torch.compiler.is_compiling():
+        for name, tensor in columns.items():
+            check_finite(tensor, name)
+    return columns
 
 
-def _written(value: float | Sequence[float], device: torch.device) -> Tensor:
-    if isinstance(value, int | float):
-        return vector([value], device)
-    if any(not isinstance(part, int | float) for part in value):
+def check_finite(values: Tensor, name: str) -> None:  # [B, ...] on the CPU
+    """Hold numbers to finite ones; the error names the sample."""
+    faults = ~values.isfinite().flatten(1).all(1)
+    if faults.any():
+        sample = int(faults.nonzero()[0])
+        raise ArgumentError(f"{name} of sample {sample} is not finite: {values[sample].tolist()}")
+
+
+def _written(value: float | Sequence[float], device: torch.device, name: str) -> Tensor:
+    if isinstance(value, int | float | Real):
+        return vector([float(value)], device)
+    if isinstance(value, list | tuple) and all(isinstance(part, Real) for part in value):
+        return vector(value, device)
+    try:
         return torch.as_tensor(value, dtype=torch.float64, device=device)
-    return vector(value, device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"{name} must be numbers or a tensor of them, got {value!r}") from error
 
 
 def _cos_sin(angle: Tensor) -> tuple[Tensor, Tensor]:  # degrees, float64

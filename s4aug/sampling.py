@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -160,28 +161,36 @@ def _draw(batch: int, device: torch.device, generator: torch.Generator | None, s
         return torch.rand(batch, NUMBERS_PER_SAMPLE, generator=generator, **kind)  # type: ignore[call-overload, no-any-return]
     if generator is not None:
         raise ArgumentError("generator and seed exclude each other; pass one of them")
-    if seed.dtype != torch.int64 or list(seed.shape) != [batch]:
-        raise ArgumentError(f"seed must be int64 of shape [{batch}], got {seed.dtype} of shape {list(seed.shape)}")
+    check_seed(seed, batch)
     return uniform(seed.to(device), NUMBERS_PER_SAMPLE)
 
 
+def check_seed(seed: Tensor, batch: int) -> None:
+    """Hold seeds to int64 of shape [B]."""
+    expected = f"seed must be an int64 torch.Tensor of shape [{batch}]"
+    if not isinstance(seed, Tensor):
+        raise ArgumentError(f"{expected}, got {type(seed).__name__}")
+    if seed.dtype != torch.int64 or list(seed.shape) != [batch]:
+        raise ArgumentError(f"{expected}, got {seed.dtype} of shape {list(seed.shape)}")
+
+
 def _pair_or_more(value: Sequence[float] | None, default: Range, name: str) -> tuple[float, ...]:
-    if isinstance(value, int | float):
+    if isinstance(value, Real):
         raise ArgumentError(f"{name} must be a tuple, got the number {value}")
     return default if value is None else tuple(value)
 
 
 def _each_axis(shear: float | Sequence[float]) -> tuple[Range, Range]:
-    if isinstance(shear, int | float) or len(shear) != 4:
+    if isinstance(shear, int | float | Real) or len(shear) != 4:
         return _symmetric(shear, "shear"), (0.0, 0.0)
     return (shear[0], shear[1]), (shear[2], shear[3])
 
 
 def _symmetric(value: float | Sequence[float], name: str) -> Range:
-    if isinstance(value, (int, float)):
+    if isinstance(value, int | float | Real):
         if value < 0:
             raise ArgumentError(f"{name} must not be negative when it is one number, got {value}")
-        return -value, value
+        return -float(value), float(value)
     if len(value) != 2:
         raise ArgumentError(f"{name} must be a number or (low, high), got {value}")
     return value[0], value[1]

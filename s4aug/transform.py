@@ -3,18 +3,20 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .checks import Size, check_size
+from .checks import Size, check_size, check_tensor
 from .errors import ArgumentError
-from .linear import Numbers, broadcast, linear_part, matrix_device, vector
+from .linear import Numbers, broadcast, check_finite, linear_part, matrix_device, vector, widened
 
 FRACTION_BITS = 32
 ONE = 1 << FRACTION_BITS
 HALF = ONE >> 1
+QUARTER = ONE >> 2
 LATTICE_TOLERANCE_PX = 1e-9
 # Linear entries and offsets beyond these would leave int64 at sides of 32768 px.
 LINEAR_LIMIT = 2.0**14
@@ -58,7 +60,10 @@ class AffineTransform:
     def __post_init__(self) -> None:
         size = check_size(self.size, "size")
         out_size = size if self.out_size is None else check_size(self.out_size, "out_size")
-        matrix = self.matrix.to(matrix_device(self.matrix.device), torch.float64)
+        check_tensor(self.matrix, "matrix")
+        if self.matrix.is_complex():
+            raise ArgumentError(f"matrix must hold real numbers, got {self.matrix.dtype}")
+        matrix = widened(self.matrix)
         if matrix.ndim != 3 or matrix.shape[1:] != (3, 3):
             raise ArgumentError(f"matrix must have shape [B, 3, 3], got {list(matrix.shape)}")
         if matrix.device.type == "cpu" and not torch.compiler.is_compiling():
@@ -93,17 +98,19 @@ class AffineTransform:
     @classmethod
     def hflip(cls, batch: int, size: Size, *, device: torch.device | str = "cpu") -> "AffineTransform":
         """Left and right exchanged; bit-exact."""
-        return cls._constant([[-1, 0], [0, 1]], [size[1] - 1, 0], batch, size, size, device)
+        _, width = check_size(size, "size")
+        return cls._constant([[-1, 0], [0, 1]], [width - 1, 0], batch, size, size, device)
 
     @classmethod
     def vflip(cls, batch: int, size: Size, *, device: torch.device | str = "cpu") -> "AffineTransform":
         """Top and bottom exchanged; bit-exact."""
-        return cls._constant([[1, 0], [0, -1]], [0, size[0] - 1], batch, size, size, device)
+        height, _ = check_size(size, "size")
+        return cls._constant([[1, 0], [0, -1]], [0, height - 1], batch, size, size, device)
 
     @classmethod
     def rot90(cls, k: int, batch: int, size: Size, *, device: torch.device | str = "cpu") -> "AffineTransform":
         """`k` quarter turns counter-clockwise as displayed, like `torch.rot90(x, k, (2, 3))`; bit-exact."""
-        height, width = size
+        height, width = check_size(size, "size")
         k = k % 4
         linear = [[[1, 0], [0, 1]], [[0, 1], [-1, 0]], [[-1, 0], [0, -1]], [[0, -1], [1, 0]]][k]
         offset = [[0, 0], [0, width - 1], [width - 1, height - 1], [height - 1, 0]][k]
@@ -113,19 +120,26 @@ class AffineTransform:
     @classmethod
     def shift(cls, xy: Tensor, size: Size) -> "AffineTransform":
         """Content moved by `xy` ([B, 2], px, right and down); bit-exact for whole pixels."""
-        offset = xy.to(matrix_device(xy.device), torch.float64)
-        return cls.from_linear(_eye(offset), offset, check_size(size, "size"), check_size(size, "size"))
+        return cls._moved(xy, "xy", check_size(size, "size"), check_size(size, "size"))
 
     @classmethod
     def crop(cls, top: Tensor, left: Tensor, out_size: Size, size: Size) -> "AffineTransform":
         """The window of `out_size` whose first pixel is at (`top`, `left`), each [B] in px."""
-        offset = -torch.stack([left, top], -1).to(matrix_device(left.device), torch.float64)
-        return cls.from_linear(_eye(offset), offset, check_size(size, "size"), check_size(out_size, "out_size"))
+        for name, edge in (("top", top), ("left", left)):
+            check_tensor(edge, name)
+        if top.ndim != 1 or top.shape != left.shape or top.device != left.device:
+            raise ArgumentError(
+                f"top and left must be [B] on one device, got {list(top.shape)} on {top.device} and {list(left.shape)} "
+                f"on {left.device}"
+            )
+        corner = torch.stack([left, top], -1)
+        return cls._moved(-widened(corner), "(left, top)", size, out_size)
 
     @classmethod
     def resize(cls, out_size: Size, size: Size, batch: int, *, device: torch.device | str = "cpu") -> "AffineTransform":
         """The whole frame resampled to `out_size`, outer corner on outer corner."""
-        scale_y, scale_x = out_size[0] / size[0], out_size[1] / size[1]
+        (height, width), (rows, columns) = check_size(size, "size"), check_size(out_size, "out_size")
+        scale_y, scale_x = rows / height, columns / width
         offset = [(scale_x - 1) / 2, (scale_y - 1) / 2]
         return cls._constant([[scale_x, 0], [0, scale_y]], offset, batch, size, out_size, device)
 
@@ -211,7 +225,7 @@ class AffineTransform:
         out_size: Size | None = None,
         *,
         stride: float | None = None,
-        offset: float | tuple[float, float] | None = None,
+        offset: float | Sequence[float] | None = None,
     ) -> "AffineTransform":
         """The same motion for maps of another resolution, for example a network's output at stride 4.
 
@@ -230,7 +244,7 @@ class AffineTransform:
             ArgumentError: No stride (or more than one) leads from the frame to the map.
         """
         size = check_size(size, "size")
-        stride = infer_stride(self.size, size) if stride is None else float(stride)
+        stride = infer_stride(self.size, size) if stride is None else check_stride(stride)
         out_size = map_size(self.out_size, stride) if out_size is None else check_size(out_size, "out_size")
         for frame, cells in ((self.size, size), (self.out_size, out_size)):
             if map_size(frame, stride) != cells:
@@ -254,10 +268,11 @@ class AffineTransform:
         Returns:
             [B, N, 2] in the dtype of `xy`, computed in float64.
         """
+        check_tensor(xy, "xy")
         if xy.ndim != 3 or xy.shape[-1] != 2 or len(self) not in (1, xy.shape[0]):
             raise ArgumentError(f"xy must have shape [{len(self)}, N, 2], got {list(xy.shape)}")
         self.check_beside(xy.device, "xy")
-        moved = xy.to(self.matrix.device, torch.float64) @ self.matrix[:, :2, :2].mT + self.matrix[:, None, :2, 2]
+        moved = widened(xy) @ self.matrix[:, :2, :2].mT + self.matrix[:, None, :2, 2]
         return moved.to(xy.dtype).to(xy.device)
 
     def boxes(self, xyxy: Tensor) -> Tensor:
@@ -269,10 +284,11 @@ class AffineTransform:
         Returns:
             [B, N, 4] in the dtype of `xyxy`.
         """
+        check_tensor(xyxy, "xyxy")
         if xyxy.ndim != 3 or xyxy.shape[-1] != 4 or len(self) not in (1, xyxy.shape[0]):
             raise ArgumentError(f"xyxy must have shape [{len(self)}, N, 4], got {list(xyxy.shape)}")
         self.check_beside(xyxy.device, "xyxy")
-        left, top, right, bottom = xyxy.to(self.matrix.device, torch.float64).unbind(-1)
+        left, top, right, bottom = widened(xyxy).unbind(-1)
         corners = torch.stack([left, top, right, top, right, bottom, left, bottom], -1)
         moved = self.points(corners.reshape(xyxy.shape[0], -1, 2)).reshape(*xyxy.shape[:-1], 4, 2)
         return torch.cat([moved.amin(-2), moved.amax(-2)], -1).to(xyxy.dtype).to(xyxy.device)
@@ -339,6 +355,17 @@ class AffineTransform:
         return self.from_linear(matrix[:, :2, :2], matrix[:, :2, 2], size, out_size)
 
     @classmethod
+    def _moved(cls, xy: Tensor, name: str, size: Size, out_size: Size) -> "AffineTransform":
+        check_tensor(xy, name)
+        if xy.ndim != 2 or xy.shape[1] != 2:
+            raise ArgumentError(f"{name} must have shape [B, 2], got {list(xy.shape)}")
+        offset = widened(xy)
+        if offset.device.type == "cpu" and not torch.compiler.is_compiling():
+            check_finite(offset.detach(), name)
+        straight = torch.eye(2, dtype=torch.float64, device=offset.device).expand(len(offset), 2, 2)
+        return cls.from_linear(straight, offset, check_size(size, "size"), check_size(out_size, "out_size"))
+
+    @classmethod
     def _constant(
         cls,
         linear: Sequence[Sequence[float]],
@@ -358,7 +385,10 @@ _CORNER = torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]], dtyp
 
 
 def _corner_matrix(geotransform: Sequence[float]) -> Tensor:  # [3, 3] on the CPU
-    return torch.tensor([*tuple(geotransform)[:6], 0.0, 0.0, 1.0], dtype=torch.float64).reshape(3, 3)
+    numbers = [float(number) for number in geotransform]
+    if len(numbers) not in (6, 9) or not all(map(math.isfinite, numbers)):
+        raise ArgumentError(f"a geotransform has 6 finite numbers (rasterio adds 0, 0, 1), got {numbers}")
+    return torch.tensor([*numbers[:6], 0.0, 0.0, 1.0], dtype=torch.float64).reshape(3, 3)
 
 
 class Axis(NamedTuple):
@@ -387,8 +417,11 @@ def fixed_point(transform: AffineTransform) -> Tensor:
     inverse = transform.inverse().matrix[:, :2].detach()  # [B, 2, 3]
     height, width = transform.out_size
     pivot = vector([width // 2, height // 2], inverse.device)
-    linear = inverse[..., :2].clamp(-LINEAR_LIMIT, LINEAR_LIMIT)
-    anchor = (linear @ pivot + inverse[..., 2]).clamp(-OFFSET_LIMIT_PX, OFFSET_LIMIT_PX)
+    anchor = (inverse[..., :2] @ pivot + inverse[..., 2]).clamp(-OFFSET_LIMIT_PX, OFFSET_LIMIT_PX)
+    # What no fixed point can hold, products of strong shrinkings or NaN, shows nothing.
+    held = (inverse[..., :2].abs() <= LINEAR_LIMIT).all(-1).all(-1)[:, None]
+    linear = torch.where(held[..., None], inverse[..., :2], 0.0)
+    anchor = torch.where(held, anchor, -OFFSET_LIMIT_PX)
     fixed = (linear * ONE).round().to(torch.int64)  # [B, 2, 2]
     steps = fixed[..., 0] * (width // 2) + fixed[..., 1] * (height // 2)
     offset = (anchor * ONE).round().to(torch.int64) - steps
@@ -418,8 +451,33 @@ def source_axes(transform: AffineTransform, dtype: torch.dtype, device: torch.de
     axes = []
     for i in range(2):
         real = None if inverse is None else _along(inverse[:, i], columns, rows)
-        axes.append(_snapped(real) if fixed is None else _split(_along(fixed[:, i], columns, rows), real, dtype))
+        if fixed is None:
+            axes.append(_snapped(real))
+        else:
+            places = settled(_along(fixed[:, i], columns, rows), transform.out_size)
+            axes.append(_split(places, real, dtype))
     return axes[0], axes[1]
+
+
+def settled(places: Tensor, out_size: Size) -> Tensor:
+    """Coordinates in fixed point, those that rounding left beside a lattice point or a tie brought back to it.
+
+    Convention:
+        The rounded steps add up to at most (H + W) / 4 + 1/2 units of 2^-32 px over an output of (H, W). What lies
+        so near to a multiple of half a pixel is that multiple, so that the edges of an image enlarged 3 times and
+        the ties of a nearest pixel are where they belong.
+
+    Args:
+        places: int64, in units of 2^-32 px, of any shape.
+        out_size: (H, W) of the output frame.
+    """
+    aside = ((places + QUARTER) & (HALF - 1)) - QUARTER
+    return torch.where(aside.abs() <= settling(out_size), places - aside, places)
+
+
+def settling(out_size: Size) -> int:
+    """How far from a multiple of half a pixel a coordinate may have been rounded, units of 2^-32 px."""
+    return (out_size[0] + out_size[1]) // 4 + 2
 
 
 def middle(frame: Size) -> tuple[float, float]:
@@ -453,11 +511,21 @@ def infer_stride(frame: Size, cells: Size) -> float:
     raise ArgumentError(f"no stride leads from a frame of {frame} (H, W) to a map of {cells}: {reason}")
 
 
-def cell_offset(stride: float, offset: float | tuple[float, float] | None) -> tuple[float, float]:
+def check_stride(stride: float) -> float:
+    """Hold a stride to a finite number above 0."""
+    if not isinstance(stride, Real) or not 0 < stride < math.inf:
+        raise ArgumentError(f"stride must be a number of pixels above 0, got {stride!r}")
+    return float(stride)
+
+
+def cell_offset(stride: float, offset: float | Sequence[float] | None) -> tuple[float, float]:
     """The pixel (x, y) at which cell 0 of a map stands."""
     if offset is None:
         return (stride - 1) / 2, (stride - 1) / 2
-    return (offset[0], offset[1]) if isinstance(offset, tuple) else (float(offset), float(offset))
+    pair = (offset, offset) if isinstance(offset, Real) else tuple(offset)  # type: ignore[arg-type]
+    if len(pair) != 2 or not all(isinstance(part, Real) and math.isfinite(part) for part in pair):
+        raise ArgumentError(f"offset must be a finite number or (x, y), px, got {offset!r}")
+    return float(pair[0]), float(pair[1])
 
 
 def cell_bounds(
@@ -507,10 +575,6 @@ def _snapped(real: Tensor | None) -> Axis:  # [B, h, w] float64
     return Axis(whole.long(), fraction, 1 - fraction, nearest)
 
 
-def _eye(offset: Tensor) -> Tensor:  # [B, 2] -> [B, 2, 2]
-    return torch.eye(2, dtype=torch.float64, device=offset.device).expand(offset.shape[0], 2, 2)
-
-
 def _check_matrix(matrix: Tensor) -> None:  # [B, 3, 3] on the CPU
     bottom = vector([0, 0, 1], matrix.device)
     linear = matrix[:, :2, :2]
@@ -519,7 +583,7 @@ def _check_matrix(matrix: Tensor) -> None:  # [B, 3, 3] on the CPU
     faults = {
         "has entries that are not finite": ~matrix.isfinite().all(-1).all(-1),
         "must end in the row (0, 0, 1)": (matrix[:, 2] != bottom).any(-1),
-        "cannot be inverted": determinant == 0,
+        "cannot be inverted": (determinant == 0) | ~determinant.isfinite(),
         f"shrinks by more than {LINEAR_LIMIT:.0f}, too close to singular": largest > LINEAR_LIMIT,
     }
     for fault, samples in faults.items():

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .checks import Size, check_choice, check_image, check_mask
-from .errors import ArgumentError
-from .sampling import AffineRanges, Range, check_liftable, sample_affine
-from .transform import AffineTransform, cell_bounds, cell_offset, infer_stride, map_size
+from .checks import Size, check_choice, check_image, check_mask, check_number, check_pixels, check_size, check_type
+from .sampling import AffineRanges, Range, check_liftable, check_seed, sample_affine
+from .transform import AffineTransform, cell_bounds, cell_offset, check_stride, infer_stride, map_size
 from .warp import MODES, PADDINGS, Warped, warp
 
 
@@ -28,6 +27,12 @@ class View:
     valid: Tensor  # [B, 1, h, w] bool
     transform: AffineTransform
     mode: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        check_type(self.transform, AffineTransform, "transform")
+        check_choice(self.mode, MODES, "mode")
+        check_image(self.image, self.transform.out_size, len(self.transform), "image")
+        check_mask(self.valid, self.image, "valid")
 
     @classmethod
     def of(
@@ -61,7 +66,7 @@ class View:
         *,
         mode: str | None = None,
         stride: float | None = None,
-        offset: float | tuple[float, float] | None = None,
+        offset: float | Sequence[float] | None = None,
         fill: float = 0.0,
     ) -> Warped:
         """Bring a prediction for this view back into the frame of the images it was made of.
@@ -84,10 +89,13 @@ class View:
         Raises:
             ArgumentError: A prediction whose size fits no stride of the view.
         """
-        cells: Size = (prediction.shape[-2], prediction.shape[-1])
-        stride = infer_stride(self.transform.out_size, cells) if stride is None else float(stride)
+        check_pixels(prediction, "prediction")
+        self.transform.check_beside(prediction.device, "prediction")
+        cells = check_size((prediction.shape[-2], prediction.shape[-1]), "prediction's size")
+        stride = infer_stride(self.transform.out_size, cells) if stride is None else check_stride(stride)
         source_cells = map_size(self.transform.size, stride)
         moved = self.transform.at(source_cells, cells, stride=stride, offset=offset)
+        check_image(prediction, moved.out_size, len(moved), "prediction")
         whole = moved is self.transform
         valid = self.valid if whole else _pool_valid(self.valid, cells, stride, offset)
         mode = mode or ("lifting" if whole and self.mode == "lifting" else "bilinear")
@@ -142,6 +150,7 @@ class RandomAffine(nn.Module):
         super().__init__()
         check_choice(mode, MODES, "mode")
         check_choice(padding, PADDINGS, "padding")
+        check_number(fill, "fill")
         self.ranges = AffineRanges(degrees, translate, scale, shear, hflip, vflip)
         if mode == "lifting":
             check_liftable(self.ranges)
@@ -162,6 +171,8 @@ class RandomAffine(nn.Module):
         """The draw alone; arguments as in `sample_affine`. With `same_on_batch` the first seed counts."""
         if not self.same_on_batch:
             return sample_affine(self.ranges, batch, size, device=device, generator=generator, seed=seed)
+        if seed is not None:
+            check_seed(seed, batch)
         first = None if seed is None else seed[:1]
         one = sample_affine(self.ranges, 1, size, device=device, generator=generator, seed=first)
         return AffineTransform.identity(batch, one.size, device=device) @ one
@@ -189,11 +200,11 @@ class RandomAffine(nn.Module):
         Returns:
             The view, with its validity and the transform that undoes it.
         """
-        if images.ndim != 4:
-            raise ArgumentError(f"images must have shape [B, C, H, W], got {list(images.shape)}")
+        check_pixels(images, "images")
         if valid is not None:
             check_mask(valid, images, "valid")
         if shared is not None:
+            check_type(shared, AffineTransform, "shared")
             check_image(images, shared.size, len(shared), "images")
         size = (images.shape[-2], images.shape[-1]) if shared is None else shared.out_size
         motion = self.sample(images.shape[0], size, device=images.device, generator=generator, seed=seed)
@@ -210,7 +221,7 @@ class RandomAffine(nn.Module):
 
 
 def _pool_valid(
-    valid: Tensor, cells: Size, stride: float, offset: float | tuple[float, float] | None
+    valid: Tensor, cells: Size, stride: float, offset: float | Sequence[float] | None
 ) -> Tensor:  # [B, 1, h, w] -> [B, 1, h', w']
     """A cell is valid when it has a pixel and all its pixels are valid."""
     offset_x, offset_y = cell_offset(stride, offset)

@@ -1,13 +1,15 @@
 """The warp: one call for every image type, mode and backend."""
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .backends.reference import warp_reference
-from .checks import check_choice, check_image, check_mask
+from .checks import FLOATS, INTEGERS, check_choice, check_image, check_mask, check_number, check_type
 from .errors import ArgumentError, BackendUnavailable
 from .linear import vector
 from .transform import AffineTransform
@@ -79,6 +81,7 @@ def warp(
     check_choice(padding, PADDINGS, "padding")
     if backend not in BACKENDS:
         raise BackendUnavailable(f"backend {backend!r} is not there; choose one of {', '.join(BACKENDS)}")
+    check_type(transform, AffineTransform, "transform")
     check_image(image, transform.size, len(transform), "image")
     transform.check_beside(image.device, "image")
     if valid is not None:
@@ -99,6 +102,10 @@ def warp(
 
 
 def _output_dtype(image: Tensor, mode: str, normalized: bool, dtype: torch.dtype | None) -> torch.dtype:
+    if dtype is not None and dtype not in FLOATS and dtype not in INTEGERS:
+        raise ArgumentError(
+            f"dtype must be a torch.dtype, an integer or a floating one of 16 to 64 bits, got {dtype!r}"
+        )
     interpolated = mode not in WHOLE_PIXEL_MODES or normalized
     if dtype is None:
         return torch.get_default_dtype() if interpolated and not image.is_floating_point() else image.dtype
@@ -110,10 +117,13 @@ def _output_dtype(image: Tensor, mode: str, normalized: bool, dtype: torch.dtype
 
 
 def _checked_fill(fill: float, dtype: torch.dtype) -> float:
-    if dtype.is_floating_point or dtype == torch.bool:
+    check_number(fill, "fill")
+    if dtype.is_floating_point:
+        if math.isfinite(fill) and abs(fill) > torch.finfo(dtype).max:
+            raise ArgumentError(f"fill must be in the range of {dtype}, got {fill}")
         return fill
-    limits = torch.iinfo(dtype)
-    if not limits.min <= fill <= limits.max or int(fill) != fill:
+    low, high = (0, 1) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+    if not low <= fill <= high or int(fill) != fill:
         raise ArgumentError(f"fill must be a whole number in the range of {dtype}, got {fill}")
     return int(fill)
 
@@ -122,11 +132,24 @@ def _statistics(
     normalize: tuple[Sequence[float] | Tensor, Sequence[float] | Tensor], image: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     kind = torch.promote_types(dtype, torch.float32)
-    mean, std = (
-        part if isinstance(part, Tensor) else vector([float(number) for number in part], image.device)
-        for part in normalize
-    )
-    for name, part in (("mean", mean), ("std", std)):
-        if list(part.shape) != [image.shape[1]]:
-            raise ArgumentError(f"normalize {name} needs {image.shape[1]} numbers, got {list(part.shape)}")
+    if not isinstance(normalize, tuple | list) or len(normalize) != 2 or any(isinstance(p, Real) for p in normalize):
+        raise ArgumentError(f"normalize must be (mean, std), each one number per channel, got {normalize!r}")
+    mean, std = normalize
+    if not isinstance(std, Tensor) and 0 in std:
+        raise ArgumentError(f"normalize std must not hold 0, got {std}")
+    mean, std = _per_channel(mean, "normalize mean", image), _per_channel(std, "normalize std", image)
     return mean.to(kind).to(image.device), std.to(kind).to(image.device)
+
+
+def _per_channel(numbers: Sequence[float] | Tensor, name: str, image: Tensor) -> Tensor:  # -> [C]
+    count = image.shape[1]
+    shape = list(numbers.shape) if isinstance(numbers, Tensor) else [len(numbers)]
+    if shape != [count]:
+        raise ArgumentError(f"{name} needs {count} numbers, got {shape}")
+    if isinstance(numbers, Tensor):
+        if numbers.device != image.device:
+            raise ArgumentError(f"{name} is on {numbers.device}, the image on {image.device}; move one of them")
+        return numbers
+    if not all(isinstance(number, Real) and math.isfinite(number) for number in numbers):
+        raise ArgumentError(f"{name} must hold finite numbers, got {numbers}")
+    return vector(numbers, image.device) if count else torch.zeros(0, device=image.device)

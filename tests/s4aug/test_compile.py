@@ -142,9 +142,18 @@ def motions(number):
     return RandomAffine(30, (0.1, 0.1), hflip=0.5).sample(BATCH, SIZE, seed=torch.tensor([number, 7]))
 
 
-@pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic", "lifting"])
-@pytest.mark.parametrize("kind", ["fixed", "input"])
+@pytest.mark.parametrize(
+    ("kind", "mode", "strict"),
+    [
+        ("fixed", "bilinear", True),
+        ("fixed", "nearest", False),
+        ("fixed", "bicubic", False),
+        ("fixed", "lifting", False),
+        ("input", "bilinear", False),
+        ("input", "nearest", True),
+        ("input", "lifting", False),
+    ],
+)
 def test_an_exported_warp_equals_eager_on_other_inputs(kind, mode, strict):
     module = Fixed(motions(1), mode) if kind == "fixed" else ThereAndBack(mode)
     first, other = (arguments(number=number)[0] for number in (0, 1))

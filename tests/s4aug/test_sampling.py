@@ -192,7 +192,7 @@ class TestRandomness:
 
     @pytest.mark.parametrize("seed", [torch.zeros(2), torch.zeros(3), torch.zeros(3, 1).long(), torch.tensor(3)])
     def test_seeds_of_another_kind_are_errors(self, seed):
-        with pytest.raises(ArgumentError, match="seed must be int64 of shape"):
+        with pytest.raises(ArgumentError, match="seed must be an int64 torch.Tensor of shape"):
             sample_affine(self.PAPER, 3, SIZE, seed=seed)
 
     def test_generator_and_seed_exclude_each_other(self, rng):
