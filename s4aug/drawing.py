@@ -7,9 +7,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .errors import ArgumentError
 
-# What fills a tensor like another, as torch's operators of that kind take no generator everywhere.
-FILLERS = {"rand_like": "uniform_", "randn_like": "normal_"}
-
 
 class DrawnFrom(TorchDispatchMode):
     """Within it, every random operator of this thread draws from one generator and no global state moves.
@@ -19,7 +16,7 @@ class DrawnFrom(TorchDispatchMode):
             from this one.
 
     Raises:
-        ArgumentError: At an operator that no generator can be given to, as dropout.
+        ArgumentError: At an operator that no generator can be given to.
 
     Example:
         >>> with DrawnFrom(torch.Generator().manual_seed(0)):
@@ -39,12 +36,9 @@ class DrawnFrom(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded not in func.tags or kwargs.get("generator") is not None:
             return func(*args, **kwargs)
         device = args[0].device if args and isinstance(args[0], torch.Tensor) else kwargs.get("device")
-        generator = self._on(torch.device(device or "cpu"))
-        name = func.overloadpacket.__name__
-        if name in FILLERS:
-            # Below this mode the call reaches the kernels as it stands.
-            return getattr(torch.empty_like(args[0], **kwargs), FILLERS[name])(generator=generator)
-        return _with_generator(func)(*args, **kwargs, generator=generator)
+        form = _with_generator(func)
+        # An empty tensor knows which of several devices "cuda" means.
+        return form(*args, **kwargs, generator=self._on(torch.empty(0, device=device).device))
 
     def _on(self, device: torch.device) -> torch.Generator:
         if device not in self.generators:
@@ -55,9 +49,11 @@ class DrawnFrom(TorchDispatchMode):
 
 def _with_generator(func: Any) -> Any:
     """The form of an operator that takes a generator after the same arguments."""
-    wanted = {argument.name for argument in func._schema.arguments} | {"generator"}
+    given = {argument.name for argument in func._schema.arguments}
+    if "generator" in given:
+        return func
     for overload in func.overloadpacket.overloads():
         form = getattr(func.overloadpacket, overload)
-        if {argument.name for argument in form._schema.arguments} == wanted:
+        if {argument.name for argument in form._schema.arguments} == given | {"generator"}:
             return form
     raise ArgumentError(f"{func} draws random numbers but takes no generator; leave this augmentation out")

@@ -5,7 +5,6 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from .checks import check_image
 from .drawing import DrawnFrom
 from .errors import ArgumentError
 from .philox import derived
@@ -70,6 +69,7 @@ class Perturbation(nn.Module):
         return View(changed, view.valid, view.transform, view.mode)
 
     def _changed(self, image: Tensor, generator: torch.Generator | None, seed: Tensor | None) -> Tensor:
+        image = image.clone()  # some parts write into what they get
         if seed is not None:
             alone = zip(image.split(1), derived(seed).tolist(), strict=True)
             return torch.cat([self._drawn(one, torch.Generator().manual_seed(number)) for one, number in alone])
@@ -82,18 +82,25 @@ class Perturbation(nn.Module):
     def _applied(self, image: Tensor) -> Tensor:
         for part in self.photometric:
             changed = part(image)
-            check_image(changed, (image.shape[-2], image.shape[-1]), len(image), type(part).__name__)
+            if changed.shape != image.shape:
+                raise ArgumentError(
+                    f"photometric must keep shapes, {type(part).__name__} makes {list(changed.shape)} of "
+                    f"{list(image.shape)}"
+                )
             image = changed
         return image
 
 
 def _check_photometric(part: nn.Module) -> None:
-    name = type(part).__name__
     if not isinstance(part, nn.Module):
-        raise ArgumentError(f"photometric must be modules, got {name}")
+        raise ArgumentError(f"photometric must be modules, got {type(part).__name__}")
     # Who passes one of Kornia's has loaded it; to load it for the question would take a second.
     kornia = sys.modules.get("kornia.augmentation")
-    if kornia is None or not isinstance(part, kornia.base._BasicAugmentationBase):
+    if kornia is None:
         return
-    if not isinstance(part, kornia.IntensityAugmentationBase2D):
-        raise ArgumentError(f"photometric must leave pixels in their place, {name} moves or mixes them")
+    for held in part.modules():
+        augments = isinstance(held, kornia.base._BasicAugmentationBase)
+        if augments and not isinstance(held, kornia.IntensityAugmentationBase2D):
+            raise ArgumentError(
+                f"photometric must leave pixels in their place, {type(held).__name__} moves or mixes them"
+            )

@@ -205,6 +205,7 @@ class RandomAffine(nn.Module):
             check_mask(valid, images, "valid")
         if shared is not None:
             check_type(shared, AffineTransform, "shared")
+            shared.check_beside(images.device, "images")
             check_image(images, shared.size, len(shared), "images")
         size = (images.shape[-2], images.shape[-1]) if shared is None else shared.out_size
         motion = self.sample(images.shape[0], size, device=images.device, generator=generator, seed=seed)

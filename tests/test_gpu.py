@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from s4aug import AffineTransform, RandomAffine, consistency_loss, warp
+from s4aug import AffineTransform, RandomAffine, View, consistency_loss, warp
 
 pytestmark = [
     pytest.mark.gpu,
@@ -58,6 +58,123 @@ def test_a_draw_and_a_view_do_not_wait_for_the_device():
         consistency_loss(first.image, first, second.image, second)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.fixture
+def no_waiting():
+    """A step that waits for the device is an error."""
+    torch.cuda.set_sync_debug_mode("error")
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+def training_step(perturb, stride):
+    """Two views, a prediction of each at a stride, the way back and the loss with its gradient, by seeds alone."""
+
+    def step(image, weight, seed):
+        pairs = []
+        for number in range(2):
+            view = perturb(image, seed=seed + 100 * number)
+            pairs += [torch.nn.functional.conv2d(view.image, weight, stride=stride, padding=int(stride == 1)), view]
+        loss = consistency_loss(*pairs)
+        return loss.detach(), torch.autograd.grad(loss, weight)[0], pairs[1].restore(pairs[0]).image.detach()
+
+    return step
+
+
+def weights(stride):
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(4, 5, max(stride, 3), max(stride, 3), generator=generator).cuda().requires_grad_()
+
+
+def gentle(mode):
+    """Motions that leave some coarse cells whole in both views."""
+    return RandomAffine(15, (0.05, 0.05), None if mode == "lifting" else (0.75, 1.25), hflip=0.5, mode=mode)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic", "lifting"])
+@pytest.mark.parametrize("stride", [1, 4])
+def test_a_training_step_does_not_wait_for_the_device(stride, mode, request):
+    # 64 x 48: a multiple of the stride, so that the convolution's map fits.
+    image, weight, seed = images()[..., :64, :48].cuda() / 200, weights(stride), torch.arange(3, device="cuda")
+    step = training_step(gentle(mode), stride)
+    expected = step(image, weight, seed)  # libraries are loaded and memory is taken at the first step
+    request.getfixturevalue("no_waiting")
+    made = step(image, weight, seed)
+    torch.cuda.set_sync_debug_mode("default")
+    for mine, theirs in zip(made, expected, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "lifting"])
+def test_undoing_a_coarse_map_does_not_wait_for_the_device(mode, no_waiting):
+    prediction = torch.full((3, 2, 17, 14), 0.5, device="cuda")
+    view = View.of(torch.full((3, 1, *SIZE), 0.5, device="cuda"), AffineTransform.hflip(3, SIZE, device="cuda"))
+    view = View(view.image, view.valid, view.transform, mode)
+    for offset in (None, 0.0, 1.5):
+        assert view.restore(prediction, stride=4, offset=offset).image.shape == prediction.shape
+
+
+def test_the_watch_sees_waiting(no_waiting):
+    value = torch.full((), 2.0, device="cuda")
+    with pytest.raises(RuntimeError, match="synchronizing"):
+        value.item()
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic", "lifting"])
+@pytest.mark.parametrize("stride", [1, 4])
+def test_a_graph_of_two_steps_replays_what_eager_steps_give(stride, mode):
+    image, weight = images()[..., :64, :48].cuda() / 200, weights(stride)
+    seed = torch.arange(3, device="cuda")
+    step = training_step(gentle(mode), stride)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(2):
+            step(image, weight, seed)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = [*step(image, weight, seed), *step(image, weight, seed + 7)]
+    losses = []
+    for first in (0, 50):
+        seed.copy_(torch.arange(first, first + 3))
+        image.mul_(0.9)
+        graph.replay()
+        expected = [*step(image, weight, seed), *step(image, weight, seed + 7)]
+        assert expected[0] > 0
+        for mine, theirs in zip(captured, expected, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+        losses += [captured[0].item(), captured[3].item()]
+    assert len(set(losses)) == 4
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.uint8, torch.uint16, torch.int64]
+)
+@pytest.mark.parametrize("padding", ["fill", "border", "reflection"])
+def test_lifting_permutes_as_on_the_cpu_and_comes_back_to_the_bit(padding, dtype):
+    image = images().to(torch.int32).to(dtype)
+    valid = torch.rand(3, 1, *SIZE, generator=torch.Generator().manual_seed(1)) > 0.1
+    motion = RandomAffine(180, (0.2, 0.2), hflip=0.5, mode="lifting").sample(3, SIZE, seed=torch.arange(3))
+    here = View.of(image, motion, valid=valid, mode="lifting", padding=padding)
+    there = View.of(image.cuda(), motion.to("cuda"), valid=valid.cuda(), mode="lifting", padding=padding)
+    assert torch.equal(there.image.cpu(), here.image)
+    assert torch.equal(there.valid.cpu(), here.valid)
+    back, real = there.restore(there.image)
+    assert real.double().mean() > 0.3
+    where = real.expand_as(back).cpu()
+    assert torch.equal(back.cpu()[where], image[where])
+
+
+@pytest.mark.parametrize("lifted_on", ["cpu", "cuda"])
+def test_lifting_drawn_by_seeds_on_the_gpu_is_the_cpus(lifted_on):
+    perturb, seed = RandomAffine(30, (0.1, 0.1), hflip=0.5, mode="lifting"), torch.arange(3)
+    here = perturb(images(), seed=seed)
+    motion = perturb.sample(3, SIZE, device="cuda", seed=seed.cuda()).to(lifted_on)
+    there = View.of(images().to(lifted_on), motion, mode="lifting")
+    assert torch.equal(there.image.cpu(), here.image)
+    assert torch.equal(there.valid.cpu(), here.valid)
 
 
 def test_coordinates_hold_under_bf16_autocast():
