@@ -79,5 +79,11 @@ def check_type(value: Any, kind: type, name: str) -> None:
         raise ArgumentError(f"{name} must be of type {kind.__name__}, got {type(value).__name__}")
 
 
+def order_of(image: Tensor) -> torch.memory_format:
+    """How the pixels of an image lie, which its warp keeps: channels last only where that says something."""
+    last = image.is_contiguous(memory_format=torch.channels_last) and not image.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
+
+
 def _is_side(side: int) -> bool:
     return isinstance(side, Real) and 1 <= side < math.inf and int(side) == side

@@ -85,6 +85,16 @@ class Lifting:
         fits = _each(self.distance_px <= LARGEST_DISTANCE_PX, x)
         return torch.where(fits, x, -1), torch.where(fits, y, -1)
 
+    def packed(self) -> Tensor:
+        """All numbers of each sample in a row, for kernels.
+
+        Returns:
+            [B, 18] int64: before (4), slopes (3), offsets (3), shifts (3), after (4), and 1 where not refused.
+        """
+        fits = (self.distance_px <= LARGEST_DISTANCE_PX).long()[:, None]
+        turns = self.before.flatten(1), self.after.flatten(1)
+        return torch.cat([turns[0], self.slopes, self.offsets, self.shifts, turns[1], fits], 1)
+
     def _shift(self, step: int, across: Tensor) -> Tensor:
         slope, offset, shift = (_each(part[:, step], across) for part in (self.slopes, self.offsets, self.shifts))
         return _rounded(slope * across + offset) + shift

@@ -430,6 +430,19 @@ def fixed_point(transform: AffineTransform) -> Tensor:
     return torch.cat([fixed, offset[..., None]], -1)
 
 
+def coordinates(transform: AffineTransform, dtype: torch.dtype) -> Tensor:
+    """What a kernel steps through: fixed point, or the inverse matrix itself for float64 pixels.
+
+    Args:
+        transform: Source to output.
+        dtype: Of the weights.
+
+    Returns:
+        [B, 2, 3] int64 or float64.
+    """
+    return transform.inverse().matrix[:, :2].detach() if dtype == torch.float64 else fixed_point(transform)
+
+
 def source_axes(transform: AffineTransform, dtype: torch.dtype, device: torch.device) -> tuple[Axis, Axis]:
     """Where each output pixel samples the source, along x and along y.
 

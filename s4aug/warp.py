@@ -1,7 +1,9 @@
 """The warp: one call for every image type, mode and backend."""
 
 import math
+import warnings
 from collections.abc import Sequence
+from functools import cache
 from numbers import Real
 from typing import NamedTuple
 
@@ -12,13 +14,14 @@ from .backends.reference import warp_reference
 from .checks import FLOATS, INTEGERS, check_choice, check_image, check_mask, check_number, check_type
 from .errors import ArgumentError, BackendUnavailable
 from .linear import vector
+from .operators import INSTALLED, KERNELS, warp_by_kernel
 from .transform import AffineTransform
 
 MODES = ("bilinear", "nearest", "bicubic", "lifting")
 # Modes that show each pixel as it is, one by one.
 WHOLE_PIXEL_MODES = ("nearest", "lifting")
 PADDINGS = ("fill", "border", "reflection")
-BACKENDS = ("auto", "torch")
+BACKENDS = ("auto", "torch", *KERNELS.values())
 
 
 class Warped(NamedTuple):
@@ -61,7 +64,8 @@ def warp(
         normalize: (mean, std) per channel: the output is (value - mean) / std.
         dtype: Of the output; that of `image` by default, and torch's default dtype where an integer image is
             interpolated or normalised.
-        backend: "auto" or "torch".
+        backend: "torch", the reference; "numba", compiled kernels for images on the CPU; "auto", the fastest there
+            is for the device.
 
     Returns:
         `Warped(image [B, C, h, w], valid [B, 1, h, w])`. Differentiable in `image`, and in `transform.matrix` where
@@ -79,8 +83,6 @@ def warp(
     """
     check_choice(mode, MODES, "mode")
     check_choice(padding, PADDINGS, "padding")
-    if backend not in BACKENDS:
-        raise BackendUnavailable(f"backend {backend!r} is not there; choose one of {', '.join(BACKENDS)}")
     check_type(transform, AffineTransform, "transform")
     check_image(image, transform.size, len(transform), "image")
     transform.check_beside(image.device, "image")
@@ -88,7 +90,8 @@ def warp(
         check_mask(valid, image, "valid")
     dtype = _output_dtype(image, mode, normalize is not None, dtype)
     statistics = None if normalize is None else _statistics(normalize, image, dtype)
-    warped, real = warp_reference(
+    apply = warp_reference if _chosen(backend, image, statistics) == "torch" else warp_by_kernel
+    warped, real = apply(
         image,
         transform,
         valid,
@@ -99,6 +102,32 @@ def warp(
         dtype=dtype,
     )
     return Warped(warped, real)
+
+
+def _chosen(backend: str, image: Tensor, statistics: tuple[Tensor, Tensor] | None) -> str:
+    """The backend for an image; a named one is there or an error."""
+    if backend not in BACKENDS:
+        raise BackendUnavailable(f"backend {backend!r} is not there; choose one of {', '.join(BACKENDS)}")
+    reason = None
+    kernel = KERNELS.get(image.device.type)
+    if kernel is None or backend not in ("auto", "torch", kernel):
+        reason = f"has no kernels for images on {image.device}"
+    elif not INSTALLED[kernel]:
+        reason = f"needs the package {kernel}, which is not installed"
+    elif statistics is not None and any(part.requires_grad for part in statistics):
+        reason = "has no gradient to the statistics of normalize"
+    if backend == "auto":
+        if kernel is not None and not INSTALLED[kernel]:
+            _tell_once(f"{kernel} is not installed: warps take the reference, which is slower")
+        return "torch" if reason is not None or kernel is None else kernel
+    if backend != "torch" and reason is not None:
+        raise BackendUnavailable(f"backend {backend!r} {reason}; take 'auto' or 'torch'")
+    return backend
+
+
+@cache
+def _tell_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 def _output_dtype(image: Tensor, mode: str, normalized: bool, dtype: torch.dtype | None) -> torch.dtype:

@@ -17,6 +17,7 @@ FLOORS = {
         {"transform", "philox"},
         {"lifting"},
         {"sampling", "backends."},
+        {"operators"},
         {"warp"},
         {"view"},
         {"consistency", "perturbation"},
