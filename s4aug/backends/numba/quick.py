@@ -22,14 +22,14 @@ def bilinear_rows(image, steps, size, coordinates, slack, valid, mean, std, out,
         begin, end, start_x, start_y = inside_columns(coordinates, y, slack, width, height, columns)
         step_x, step_y = coordinates[0, 0], coordinates[1, 0]
         count = end - begin
-        on_lattice = weigh_row(coordinates, start_x, start_y, slack, steps[1], steps[2], count, index, corners)
+        on_lattice = weigh_row(coordinates, start_x, start_y, slack, width, count, index, corners)
         row = real[y]
         row[:begin] = False
         row[end:] = False
         shown = row[begin:end]
         shown[:] = True
         if valid is not None:
-            _mask_row(valid, coordinates, start_x, start_y, slack, shown)
+            _mask_row(valid.reshape(height * width), index, corners, np.uint64(width), on_lattice, shown)
         # What the rows to come will read.
         ahead_x, ahead_y = start_x + ROWS_AHEAD * coordinates[0, 1], start_y + ROWS_AHEAD * coordinates[1, 1]
         for c in range(0, channels, channels_per_line):
@@ -53,7 +53,7 @@ def _sample_row(plane, index, corners, right, below, on_lattice, target):
     """Weighted sums of four taps; where any column lies on the lattice, of the taps that have weight."""
     if on_lattice:
         for x in range(len(target)):
-            place = index[x]
+            place = index[x] * right
             # Begun with the tap that always has weight: a sum begun with 0 would turn -0.0 into 0.0.
             value = np.float32(plane[place]) * corners[0, x]
             if corners[1, x] != 0:
@@ -65,7 +65,7 @@ def _sample_row(plane, index, corners, right, below, on_lattice, target):
             target[x] = value
         return
     for x in range(len(target)):
-        place = index[x]
+        place = index[x] * right
         value = np.float32(plane[place]) * corners[0, x]
         value += np.float32(plane[place + right]) * corners[1, x]
         value += np.float32(plane[place + below]) * corners[2, x]
@@ -118,14 +118,22 @@ def within(start, step, low, high, begin, end):
 
 
 @njit(nogil=True, cache=True)
-def _mask_row(valid, coordinates, start_x, start_y, slack, shown):
+def _mask_row(mask, index, corners, below, on_lattice, shown):
+    """Show what reads real pixels alone; a tap without weight is not asked."""
+    one = np.uint64(1)
+    if on_lattice:
+        for x in range(len(shown)):
+            place = index[x]
+            shown[x] = (
+                mask[place]
+                and (corners[1, x] == 0 or mask[place + one])
+                and (corners[2, x] == 0 or mask[place + below])
+                and (corners[3, x] == 0 or mask[place + below + one])
+            )
+        return
     for x in range(len(shown)):
-        place_x = settle(start_x + coordinates[0, 0] * x, slack)
-        place_y = settle(start_y + coordinates[1, 0] * x, slack)
-        px, py = place_x >> FRACTION_BITS, place_y >> FRACTION_BITS
-        # The neighbour of a pixel on the lattice is itself.
-        qx, qy = px + ((place_x & (ONE - 1)) != 0), py + ((place_y & (ONE - 1)) != 0)
-        shown[x] = valid[py, px] & valid[py, qx] & valid[qy, px] & valid[qy, qx]
+        place = index[x]
+        shown[x] = mask[place] & mask[place + one] & mask[place + below] & mask[place + below + one]
 
 
 @njit(nogil=True, cache=True)
@@ -147,7 +155,7 @@ def scatter_bilinear(gradient, steps, shape, coordinates, slack, valid, std, out
         low, high = top << FRACTION_BITS, ((bottom - 1) << FRACTION_BITS) - slack - 1
         enter, until = within(origin, step_y, low, high, touch, leave)
         start_x, start_y = start_x + coordinates[0, 0] * (touch - begin), start_y + step_y * (touch - begin)
-        on_lattice = weigh_row(coordinates, start_x, start_y, slack, width, 1, leave - touch, index, corners)
+        on_lattice = weigh_row(coordinates, start_x, start_y, slack, width, leave - touch, index, corners)
         if on_lattice or valid is not None or enter == until:
             enter = until = leave
         spread = (gradient, steps, y, coordinates, slack, flat, size, top, bottom)
@@ -203,15 +211,15 @@ def _scatter_one(x, start_x, start_y, touch, valid, std, spread):
 
 
 @njit(nogil=True, cache=True)
-def weigh_row(coordinates, start_x, start_y, slack, below, right, count, index, corners):
-    """Fill where columns read and with what weights; returns how many lie on the lattice along an axis."""
+def weigh_row(coordinates, start_x, start_y, slack, width, count, index, corners):
+    """Fill the first pixel that columns read and the weights; returns how many lie on the lattice along an axis."""
     on_lattice = 0
     for x in range(count):
         place_x = settle(start_x + coordinates[0, 0] * x, slack)
         place_y = settle(start_y + coordinates[1, 0] * x, slack)
         low_x, low_y = place_x & (ONE - 1), place_y & (ONE - 1)
         on_lattice += (low_x == 0) | (low_y == 0)
-        index[x] = np.uint64((place_y >> FRACTION_BITS) * below + (place_x >> FRACTION_BITS) * right)
+        index[x] = np.uint64((place_y >> FRACTION_BITS) * width + (place_x >> FRACTION_BITS))
         near_x, near_y = np.float32(low_x) * UNIT, np.float32(low_y) * UNIT
         far_x, far_y = np.float32(ONE - low_x) * UNIT, np.float32(ONE - low_y) * UNIT
         corners[0, x], corners[1, x] = far_x * far_y, near_x * far_y
