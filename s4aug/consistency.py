@@ -111,8 +111,12 @@ def consistency_terms(
     second, valid2 = view2.restore(_activated(pred2.detach() if detach == 2 else pred2, activation))
     compared = valid1 & valid2 if mask else torch.ones_like(valid1)  # [B, 1, h, w]
     # Pixels left out become equal before they are compared, so that neither value nor gradient leaks.
-    first, second = torch.where(compared, first, 0), torch.where(compared, second, 0)
-    numerator = _divergence(first, second, loss, detach).sum()
+    if loss == "mse":
+        difference = torch.where(compared, first - second, 0)
+        numerator = (difference * difference).sum()
+    else:
+        first, second = torch.where(compared, first, 0), torch.where(compared, second, 0)
+        numerator = _divergence(first, second, detach).sum()
     if classes == "mean":
         numerator = numerator / max(pred1.shape[1], 1)
     return ConsistencyTerms(numerator, compared.sum(), compared.numel())
@@ -123,9 +127,7 @@ def _activated(prediction: Tensor, activation: str | None) -> Tensor:
     return wide if activation is None else wide.softmax(1)
 
 
-def _divergence(first: Tensor, second: Tensor, loss: str, detach: int | None) -> Tensor:
-    if loss == "mse":
-        return (first - second) ** 2
+def _divergence(first: Tensor, second: Tensor, detach: int | None) -> Tensor:
     # One floor for every type, so that pixels without content (mask=False) weigh the same in each.
     tiny = torch.finfo(torch.float32).tiny
     ratio = first.clamp_min(tiny).log() - second.clamp_min(tiny).log()

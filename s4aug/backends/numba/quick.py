@@ -145,6 +145,7 @@ def scatter_bilinear(gradient, steps, shape, coordinates, slack, valid, std, out
     flat = out.reshape(channels * area)
     step_y = coordinates[1, 0]
     index, corners = np.empty(shape[1], np.uint64), np.empty((4, shape[1]), np.float32)
+    asked = np.ones(shape[1], np.bool_)
     right, below, plane, skip = np.uint64(1), np.uint64(width), np.uint64(area), np.uint64(steps[0])
     for y in range(shape[0]):
         begin, end, start_x, start_y = inside_columns(coordinates, y, slack, width, height, shape[1])
@@ -156,16 +157,24 @@ def scatter_bilinear(gradient, steps, shape, coordinates, slack, valid, std, out
         enter, until = within(origin, step_y, low, high, touch, leave)
         start_x, start_y = start_x + coordinates[0, 0] * (touch - begin), start_y + step_y * (touch - begin)
         on_lattice = weigh_row(coordinates, start_x, start_y, slack, width, leave - touch, index, corners)
-        if on_lattice or valid is not None or enter == until:
+        if on_lattice or enter == until:
             enter = until = leave
-        spread = (gradient, steps, y, coordinates, slack, flat, size, top, bottom)
+        if valid is not None:
+            shown = asked[: leave - touch]
+            _mask_row(valid.reshape(area), index, corners, below, on_lattice, shown)
+        spread = (gradient, steps, y, flat, size, top, bottom)
         for x in range(touch, enter):
-            _scatter_one(x, start_x, start_y, touch, valid, std, spread)
+            if asked[x - touch]:
+                _scatter_one(x, index[x - touch], corners[:, x - touch], std, spread)
         for x in range(until, leave):
-            _scatter_one(x, start_x, start_y, touch, valid, std, spread)
+            if asked[x - touch]:
+                _scatter_one(x, index[x - touch], corners[:, x - touch], std, spread)
         source = np.uint64(y * steps[1] + enter * steps[2])
         for x in range(enter - touch, until - touch):
             place, given_at = index[x], source
+            source += np.uint64(steps[2])
+            if valid is not None and not asked[x]:
+                continue
             a, b, c, d = corners[0, x], corners[1, x], corners[2, x], corners[3, x]
             for k in range(channels):
                 given = gradient[given_at]
@@ -177,37 +186,28 @@ def scatter_bilinear(gradient, steps, shape, coordinates, slack, valid, std, out
                 flat[place + below + right] += given * d
                 place += plane
                 given_at += skip
-            source += np.uint64(steps[2])
 
 
 @njit(nogil=True, cache=True)
-def _scatter_one(x, start_x, start_y, touch, valid, std, spread):
+def _scatter_one(x, pixel, weights, std, spread):
     """One output pixel's share, asking of each tap whether it has weight and lies in the rows."""
-    gradient, steps, y, coordinates, slack, flat, size, top, bottom = spread
+    gradient, steps, y, flat, size, top, bottom = spread
     channels, height, width = size
-    place_x = settle(start_x + coordinates[0, 0] * (x - touch), slack)
-    place_y = settle(start_y + coordinates[1, 0] * (x - touch), slack)
-    low_x, low_y = place_x & (ONE - 1), place_y & (ONE - 1)
-    px, py = place_x >> FRACTION_BITS, place_y >> FRACTION_BITS
-    if valid is not None:
-        qx, qy = px + (low_x != 0), py + (low_y != 0)
-        if not (valid[py, px] & valid[py, qx] & valid[qy, px] & valid[qy, qx]):
-            return
-    near_x, near_y = np.float32(low_x) * UNIT, np.float32(low_y) * UNIT
-    far_x, far_y = np.float32(ONE - low_x) * UNIT, np.float32(ONE - low_y) * UNIT
+    row = np.int64(pixel) // width
+    upper, lower = row >= top and row < bottom, row + 1 >= top and row + 1 < bottom
     for k in range(channels):
         given = gradient[y * steps[1] + x * steps[2] + k * steps[0]]
         if std is not None:
             given = given / std[k]
-        spot = k * height * width + py * width + px
-        if py >= top and py < bottom:
-            flat[spot] += given * (far_x * far_y)
-            if low_x != 0:
-                flat[spot + 1] += given * (near_x * far_y)
-        if low_y != 0 and py + 1 >= top and py + 1 < bottom:
-            flat[spot + width] += given * (far_x * near_y)
-            if low_x != 0:
-                flat[spot + width + 1] += given * (near_x * near_y)
+        spot = k * height * width + np.int64(pixel)
+        if upper:
+            flat[spot] += given * weights[0]
+            if weights[1] != 0:
+                flat[spot + 1] += given * weights[1]
+        if lower and weights[2] != 0:
+            flat[spot + width] += given * weights[2]
+            if weights[3] != 0:
+                flat[spot + width + 1] += given * weights[3]
 
 
 @njit(nogil=True, cache=True)
