@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.types import Number
 
 from .checks import order_of
@@ -16,6 +17,15 @@ from .transform import AffineTransform, coordinates
 # Which backend serves which device, and whether the package of its name is installed.
 KERNELS = {"cpu": "numba"}
 INSTALLED = {name: find_spec(name) is not None for name in KERNELS.values()}
+
+
+def is_transformed(value: Tensor) -> bool:
+    """Whether a tensor is within `torch.func` or carries a tangent: operators would drop what it means."""
+    if torch.compiler.is_compiling():
+        return False
+    if torch._C._functorch.is_functorch_wrapped_tensor(value):
+        return True
+    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(value).tangent is not None
 
 
 def warp_by_kernel(
@@ -89,6 +99,7 @@ def _(image: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
 @torch.library.custom_op("s4aug::warp_image_gradient", mutates_args=())
 def _image_gradient(
     gradient: Tensor,  # [B, C, h, w]
+    inverse: Tensor | None,  # as in `_warp`
     places: Tensor,
     valid: Tensor | None,
     std: Tensor | None,
@@ -104,7 +115,11 @@ def _image_gradient(
 
 @_image_gradient.register_fake
 def _(gradient: Tensor, *given: Any) -> Tensor:
-    return gradient.new_empty((gradient.shape[0], gradient.shape[1], *given[-2:]))
+    return gradient.new_empty((gradient.shape[0], gradient.shape[1], *given[-2:]), dtype=_wide(gradient.dtype))
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 @torch.library.custom_op("s4aug::warp_matrix_gradient", mutates_args=())
@@ -124,16 +139,16 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     image, inverse, places, valid, _, std, mode, padding, *_ = inputs
     # The image is kept for the gradient to the matrix alone.
     kept = image if inverse is not None and inverse.requires_grad else None
-    ctx.save_for_backward(kept, places, valid, std)
+    ctx.save_for_backward(kept, inverse, places, valid, std)
     ctx.of = mode, padding, image.dtype, tuple(image.shape[-2:])
 
 
 def _warp_backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-    image, places, valid, std = ctx.saved_tensors
+    image, inverse, places, valid, std = ctx.saved_tensors
     mode, padding, dtype, size = ctx.of
     to_image = to_inverse = None
     if ctx.needs_input_grad[0]:
-        to_image = _image_gradient(gradient, places, valid, std, mode, padding, *size).to(dtype)
+        to_image = _image_gradient(gradient, inverse, places, valid, std, mode, padding, *size).to(dtype)
     if ctx.needs_input_grad[1]:
         to_inverse = _matrix_gradient(image, gradient, places, valid, std, mode, padding)
     return to_image, to_inverse, *[None] * 10
@@ -143,18 +158,23 @@ _warp.register_autograd(_warp_backward, setup_context=_keep)
 
 
 def _keep_gradient(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    gradient, places, valid, std, mode, padding, *_ = inputs
-    ctx.save_for_backward(places, valid, std)
+    gradient, inverse, places, valid, std, mode, padding, *_ = inputs
+    kept = gradient if inverse is not None and inverse.requires_grad else None
+    ctx.save_for_backward(kept, inverse, places, valid, std)
     ctx.of = mode, padding, gradient.dtype, tuple(gradient.shape[-2:])
 
 
 def _image_gradient_backward(ctx: Any, second: Tensor) -> tuple[Tensor | None, ...]:
-    """The warp is linear in the image, so the gradient of its gradient is the warp again, without fill and mean."""
-    places, valid, std = ctx.saved_tensors
+    """The gradient g of a gradient: <second, A^T g> = <A second, g>, with A the warp without fill and mean."""
+    gradient, inverse, places, valid, std = ctx.saved_tensors
     mode, padding, dtype, size = ctx.of
-    mean = None if std is None else torch.zeros_like(std)
-    moved, _ = _warp(second, None, places, valid, mean, std, mode, padding, 0.0, dtype, *size)
-    return moved, *[None] * 7
+    moved = to_inverse = None
+    if ctx.needs_input_grad[0]:
+        mean = None if std is None else torch.zeros_like(std)
+        moved, _ = _warp(second, inverse, places, valid, mean, std, mode, padding, 0.0, dtype, *size)
+    if ctx.needs_input_grad[1]:
+        to_inverse = _matrix_gradient(second, gradient, places, valid, std, mode, padding)
+    return moved, to_inverse, *[None] * 7
 
 
 _image_gradient.register_autograd(_image_gradient_backward, setup_context=_keep_gradient)

@@ -14,7 +14,7 @@ from .backends.reference import warp_reference
 from .checks import FLOATS, INTEGERS, check_choice, check_image, check_mask, check_number, check_type
 from .errors import ArgumentError, BackendUnavailable
 from .linear import vector
-from .operators import INSTALLED, KERNELS, warp_by_kernel
+from .operators import INSTALLED, KERNELS, is_transformed, warp_by_kernel
 from .transform import AffineTransform
 
 MODES = ("bilinear", "nearest", "bicubic", "lifting")
@@ -90,7 +90,7 @@ def warp(
         check_mask(valid, image, "valid")
     dtype = _output_dtype(image, mode, normalize is not None, dtype)
     statistics = None if normalize is None else _statistics(normalize, image, dtype)
-    apply = warp_reference if _chosen(backend, image, statistics) == "torch" else warp_by_kernel
+    apply = warp_reference if _chosen(backend, image, transform.matrix, statistics) == "torch" else warp_by_kernel
     warped, real = apply(
         image,
         transform,
@@ -104,7 +104,7 @@ def warp(
     return Warped(warped, real)
 
 
-def _chosen(backend: str, image: Tensor, statistics: tuple[Tensor, Tensor] | None) -> str:
+def _chosen(backend: str, image: Tensor, matrix: Tensor, statistics: tuple[Tensor, Tensor] | None) -> str:
     """The backend for an image; a named one is there or an error."""
     if backend not in BACKENDS:
         raise BackendUnavailable(f"backend {backend!r} is not there; choose one of {', '.join(BACKENDS)}")
@@ -114,8 +114,10 @@ def _chosen(backend: str, image: Tensor, statistics: tuple[Tensor, Tensor] | Non
         reason = f"has no kernels for images on {image.device}"
     elif not INSTALLED[kernel]:
         reason = f"needs the package {kernel}, which is not installed"
-    elif statistics is not None and any(part.requires_grad for part in statistics):
+    elif statistics is not None and torch.is_grad_enabled() and any(part.requires_grad for part in statistics):
         reason = "has no gradient to the statistics of normalize"
+    elif is_transformed(image) or is_transformed(matrix):
+        reason = "is not differentiated forwards, nor by torch.func"
     if backend == "auto":
         if kernel is not None and not INSTALLED[kernel]:
             _tell_once(f"{kernel} is not installed: warps take the reference, which is slower")
@@ -150,7 +152,7 @@ def _checked_fill(fill: float, dtype: torch.dtype) -> float:
     if dtype.is_floating_point:
         if math.isfinite(fill) and abs(fill) > torch.finfo(dtype).max:
             raise ArgumentError(f"fill must be in the range of {dtype}, got {fill}")
-        return fill
+        return float(fill)
     low, high = (0, 1) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
     if not low <= fill <= high or int(fill) != fill:
         raise ArgumentError(f"fill must be a whole number in the range of {dtype}, got {fill}")

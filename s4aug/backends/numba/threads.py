@@ -31,4 +31,7 @@ def run(kernel: Callable[..., None], chunks: Iterable[tuple[Any, ...]]) -> None:
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return _pools.setdefault(threads, ThreadPoolExecutor(threads, thread_name_prefix="s4aug"))
+    if threads not in _pools:
+        # Of two callers that come here at once, one pool stays and serves both.
+        _pools.setdefault(threads, ThreadPoolExecutor(threads, thread_name_prefix="s4aug"))
+    return _pools[threads]

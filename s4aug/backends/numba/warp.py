@@ -103,7 +103,7 @@ def image_gradient(
     padding: str,
     size: Size,
 ) -> Tensor:
-    """The gradient [B, C, H, W] to the image, in the type of `gradient`."""
+    """The gradient [B, C, H, W] to the image, in float32, or in float64 where `gradient` is."""
     batch, channels, *shape = gradient.shape
     compute = torch.float64 if gradient.dtype == torch.float64 else torch.float32
     copied = mode not in WEIGHTED
@@ -125,7 +125,7 @@ def image_gradient(
             yield (*moved, (channels, *size), *kind, top, bottom)
 
     run(scatter_copies if copied else scatter_bilinear if quick else scatter_weighted, chunks())
-    return out.to(gradient.dtype)
+    return out
 
 
 def matrix_gradient(
