@@ -10,8 +10,9 @@ from ...checks import Size, order_of
 from ...transform import settling
 from . import rows
 from .adjoint import scatter_copies, scatter_weighted, slope_rows
+from .collect import scatter_bilinear
 from .forward import copy_rows, weighted_rows
-from .quick import bilinear_rows, scatter_bilinear
+from .quick import bilinear_rows
 from .threads import run
 
 WEIGHTED = {"bilinear": rows.BILINEAR, "bicubic": rows.BICUBIC}
@@ -52,7 +53,7 @@ def forward(
     where, masks, reals = coordinates.contiguous().numpy(), _masks(valid), real[:, 0].numpy()
     statistics = (None, None) if normalize is None else tuple(part.to(compute).numpy() for part in normalize)
     size, slack = (channels, *image.shape[-2:]), settling(out_size)
-    quick = _quick(mode, padding, coordinates)
+    quick = _quick(mode, padding, coordinates, (image.shape[-2], image.shape[-1]))
     kind_of = () if copied or quick else (WEIGHTED[mode],)
     common = (blank,) if quick else (*kind_of, PADDINGS[padding], blank)
 
@@ -67,8 +68,9 @@ def forward(
     return out.view(dtype) if copied else out.to(dtype), real
 
 
-def _quick(mode: str, padding: str, coordinates: Tensor) -> bool:
-    return mode == "bilinear" and padding == "fill" and coordinates.dtype == torch.int64
+def _quick(mode: str, padding: str, coordinates: Tensor, size: Size) -> bool:
+    counted = size[0] * size[1] < 2**31  # pixels in 32 bits
+    return mode == "bilinear" and padding == "fill" and coordinates.dtype == torch.int64 and counted
 
 
 def _converted(
@@ -114,18 +116,31 @@ def image_gradient(
     if copied and std is not None:
         given, steps = _flat((gradient / std[:, None, None]).to(compute))
     slack = settling((shape[0], shape[1]))
-    extra = () if copied else (spread,)
-    quick = _quick(mode, padding, coordinates)
-    kind = () if quick else (PADDINGS[padding],) if copied else (WEIGHTED[mode], PADDINGS[padding])
+    quick = _quick(mode, padding, coordinates, size)
+    kernel = scatter_copies if copied else scatter_bilinear if quick else scatter_weighted
+    kind = (PADDINGS[padding],) if copied else (WEIGHTED[mode], PADDINGS[padding])
 
     def chunks() -> Iterator[tuple[object, ...]]:
         for b, top, bottom in _parts(batch, size[0]):
             mask = None if masks is None else masks[b]
-            moved = (given[b], steps, tuple(shape), where[b], slack, mask, *extra, written[b])
-            yield (*moved, (channels, *size), *kind, top, bottom)
+            moved = (given[b], steps, tuple(shape), where[b], slack, mask)
+            to = (written[b], (channels, *size))
+            if quick:
+                for first, count, lanes in lane_groups(channels):
+                    planes = tuple(steps[0] * min(first + lane, channels - 1) for lane in range(lanes))
+                    yield (*moved, spread, *to, planes, count, first, top, bottom)
+            else:
+                yield (*moved, *(() if copied else (spread,)), *to, *kind, top, bottom)
 
-    run(scatter_copies if copied else scatter_bilinear if quick else scatter_weighted, chunks())
+    run(kernel, chunks())
     return out
+
+
+def lane_groups(channels: int) -> Iterator[tuple[int, int, int]]:
+    """First channel, channels and lanes of each group that a kernel does at once."""
+    lanes = 4 if channels <= 4 else 8
+    for first in range(0, channels, lanes):
+        yield first, min(lanes, channels - first), lanes
 
 
 def matrix_gradient(
