@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from s4aug import AffineTransform, BackendUnavailable, consistency_loss, warp
-from s4aug.warp import BACKENDS
+from s4aug.kernels import BACKENDS
 
 # Largest difference from the reference, for values and weights of size 1, by dtype of the pixels.
 ROUNDING = {"float32": 1e-5, "bfloat16": 2**-7, "float16": 2**-10, "uint8": 1e-5}

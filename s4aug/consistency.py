@@ -1,13 +1,18 @@
 """Consistency of two predictions for two views of the same images."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .checks import check_choice, check_pixels, check_type
 from .errors import ArgumentError
-from .view import View
+from .kernels import choose, refusal_of
+from .objective import compare_by_kernel, fits
+from .view import View, WayBack
+from .warp import Warped, warp
 
 LOSSES = ("mse", "kl")
 
@@ -42,6 +47,7 @@ def consistency_loss(
     classes: str = "mean",
     detach: int | None = None,
     mask: bool = True,
+    backend: str = "auto",
 ) -> Tensor:
     """Eq. 4 of S4Net: how far two predictions are apart once their views are undone.
 
@@ -59,12 +65,15 @@ def consistency_loss(
         classes: "mean" or "sum" over the K classes.
         detach: 1 or 2: that side is a target without gradient.
         mask: False compares all pixels, those without content too (for ablation).
+        backend: As in `warp`. Predictions of 16 and 32 bits that are undone bilinearly take one fused pass of the
+            kernels, differentiable once; other calls, and all with "torch", are composed of warps.
 
     Returns:
         Scalar. 0 with zero gradient where no pixel is valid in both.
 
     Raises:
         ArgumentError: Predictions of different shape, or an unknown choice.
+        BackendUnavailable: The named backend is not there.
 
     Example:
         >>> from s4aug import RandomAffine
@@ -74,7 +83,7 @@ def consistency_loss(
         torch.Size([])
     """
     options = {"loss": loss, "activation": activation, "classes": classes, "detach": detach, "mask": mask}
-    return consistency_terms(pred1, view1, pred2, view2, **options).loss  # type: ignore[arg-type]
+    return consistency_terms(pred1, view1, pred2, view2, **options, backend=backend).loss  # type: ignore[arg-type]
 
 
 def consistency_terms(
@@ -88,6 +97,7 @@ def consistency_terms(
     classes: str = "mean",
     detach: int | None = None,
     mask: bool = True,
+    backend: str = "auto",
 ) -> ConsistencyTerms:
     """`consistency_loss` as numerator and count; arguments as there."""
     check_choice(loss, LOSSES, "loss")
@@ -107,24 +117,51 @@ def consistency_terms(
         )
     if pred1.shape != pred2.shape:
         raise ArgumentError(f"pred1 and pred2 must have one shape, got {list(pred1.shape)}, {list(pred2.shape)}")
-    first, valid1 = view1.restore(_activated(pred1.detach() if detach == 1 else pred1, activation))
-    second, valid2 = view2.restore(_activated(pred2.detach() if detach == 2 else pred2, activation))
-    compared = valid1 & valid2 if mask else torch.ones_like(valid1)  # [B, 1, h, w]
-    # Pixels left out become equal before they are compared, so that neither value nor gradient leaks.
-    if loss == "mse":
-        difference = torch.where(compared, first - second, 0)
-        numerator = (difference * difference).sum()
+    predictions = pred1.detach() if detach == 1 else pred1, pred2.detach() if detach == 2 else pred2
+    ways = tuple(view.way_back(side) for view, side in zip((view1, view2), predictions, strict=True))
+    options: dict[str, Any] = {"loss": loss, "detach": detach, "mask": mask}
+    if _is_fused(predictions, ways, backend):
+        numerator, count = compare_by_kernel(predictions, ways, softmax=activation is not None, **options)
     else:
-        first, second = torch.where(compared, first, 0), torch.where(compared, second, 0)
-        numerator = _divergence(first, second, detach).sum()
+        first, second = (
+            warp(_activated(side, way, activation), way.transform, valid=way.valid, mode=way.mode, backend=backend)
+            for side, way in zip(predictions, ways, strict=True)
+        )
+        numerator, count = _compared(first, second, **options)
     if classes == "mean":
         numerator = numerator / max(pred1.shape[1], 1)
-    return ConsistencyTerms(numerator, compared.sum(), compared.numel())
+    return ConsistencyTerms(numerator, count, len(pred1) * math.prod(ways[0].transform.out_size))
 
 
-def _activated(prediction: Tensor, activation: str | None) -> Tensor:
+def _is_fused(predictions: tuple[Tensor, ...], ways: tuple[WayBack, ...], backend: str) -> bool:
+    """Whether one pass of the device's kernels does it all.
+
+    Raises:
+        BackendUnavailable: The named backend is not there.
+    """
+    matrices = [way.transform.matrix for way in ways]
+    if choose(backend, predictions[0].device, refusal_of(*predictions, *matrices)) == "torch":
+        return False
+    learnt = torch.is_grad_enabled() and any(matrix.requires_grad for matrix in matrices)
+    alike = predictions[0].dtype == predictions[1].dtype and predictions[0].device == predictions[1].device
+    return alike and not learnt and fits(predictions[0]) and all(way.mode == "bilinear" for way in ways)
+
+
+def _compared(first: Warped, second: Warped, *, loss: str, detach: int | None, mask: bool) -> tuple[Tensor, Tensor]:
+    """Numerator, summed over classes, and count, composed: the definition of right for the kernels."""
+    compared = first.valid & second.valid if mask else torch.ones_like(first.valid)  # [B, 1, h, w]
+    # Pixels left out become equal before they are compared, so that neither value nor gradient leaks.
+    if loss == "mse":
+        difference = torch.where(compared, first.image - second.image, 0)
+        return (difference * difference).sum(), compared.sum()
+    one, other = (torch.where(compared, side.image, 0) for side in (first, second))
+    return _divergence(one, other, detach).sum(), compared.sum()
+
+
+def _activated(prediction: Tensor, way: WayBack, activation: str | None) -> Tensor:
     wide = prediction if prediction.dtype == torch.float64 else prediction.float()
-    return wide if activation is None else wide.softmax(1)
+    # A masked NaN would come back through the softmax's gradient: 0 * NaN.
+    return wide if activation is None else torch.where(way.valid, wide, 0).softmax(1)
 
 
 def _divergence(first: Tensor, second: Tensor, detach: int | None) -> Tensor:

@@ -1,31 +1,15 @@
-"""The fast backends as operators of torch: compiled whole, captured in graphs, differentiated by kernels."""
+"""The warp by kernels as an operator of torch: compiled whole, captured in graphs, differentiated by kernels."""
 
-from functools import cache
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.types import Number
 
 from .checks import order_of
+from .kernels import kernels_for
 from .lifting import Lifting
 from .transform import AffineTransform, coordinates
-
-# Which backend serves which device, and whether the package of its name is installed.
-KERNELS = {"cpu": "numba"}
-INSTALLED = {name: find_spec(name) is not None for name in KERNELS.values()}
-
-
-def is_transformed(value: Tensor) -> bool:
-    """Whether a tensor is within `torch.func` or carries a tangent: operators would drop what it means."""
-    if torch.compiler.is_compiling():
-        return False
-    if torch._C._functorch.is_functorch_wrapped_tensor(value):
-        return True
-    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(value).tangent is not None
 
 
 def warp_by_kernel(
@@ -50,14 +34,6 @@ def warp_by_kernel(
     return _warp(image, slopes, places, valid, mean, std, mode, padding, fill, dtype, *transform.out_size)
 
 
-@cache
-def _backend(device: str) -> ModuleType:
-    assert device == "cpu"
-    from .backends import numba
-
-    return numba
-
-
 @torch.library.custom_op("s4aug::warp", mutates_args=())
 def _warp(
     image: Tensor,
@@ -74,7 +50,7 @@ def _warp(
     width: int,
 ) -> tuple[Tensor, Tensor]:
     normalize = None if mean is None or std is None else (mean, std)
-    return _backend(image.device.type).forward(  # type: ignore[no-any-return]
+    return kernels_for(image.device).forward(  # type: ignore[no-any-return]
         *(image, places, valid, normalize),
         mode=mode,
         padding=padding,
@@ -105,28 +81,28 @@ def _image_gradient(
     std: Tensor | None,
     mode: str,
     padding: str,
+    dtype: torch.dtype,
     height: int,
     width: int,
 ) -> Tensor:
-    backend = _backend(gradient.device.type)
+    backend = kernels_for(gradient.device)
     size = (height, width)
-    return backend.image_gradient(gradient, places, valid, std, mode=mode, padding=padding, size=size)  # type: ignore[no-any-return]
+    options: dict[str, Any] = {"mode": mode, "padding": padding, "dtype": dtype, "size": size}
+    return backend.image_gradient(gradient, places, valid, std, **options)  # type: ignore[no-any-return]
 
 
 @_image_gradient.register_fake
 def _(gradient: Tensor, *given: Any) -> Tensor:
-    return gradient.new_empty((gradient.shape[0], gradient.shape[1], *given[-2:]), dtype=_wide(gradient.dtype))
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
+    dtype, height, width = given[-3:]
+    shape = (gradient.shape[0], gradient.shape[1], height, width)
+    return torch.empty(shape, dtype=dtype, device=gradient.device, memory_format=order_of(gradient))
 
 
 @torch.library.custom_op("s4aug::warp_matrix_gradient", mutates_args=())
 def _matrix_gradient(
     image: Tensor, gradient: Tensor, places: Tensor, valid: Tensor | None, std: Tensor | None, mode: str, padding: str
 ) -> Tensor:
-    backend = _backend(image.device.type)
+    backend = kernels_for(image.device)
     return backend.matrix_gradient(image, gradient, places, valid, std, mode=mode, padding=padding)  # type: ignore[no-any-return]
 
 
@@ -148,7 +124,7 @@ def _warp_backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | None, .
     mode, padding, dtype, size = ctx.of
     to_image = to_inverse = None
     if ctx.needs_input_grad[0]:
-        to_image = _image_gradient(gradient, inverse, places, valid, std, mode, padding, *size).to(dtype)
+        to_image = _image_gradient(gradient, inverse, places, valid, std, mode, padding, dtype, *size)
     if ctx.needs_input_grad[1]:
         to_inverse = _matrix_gradient(image, gradient, places, valid, std, mode, padding)
     return to_image, to_inverse, *[None] * 10
@@ -174,7 +150,7 @@ def _image_gradient_backward(ctx: Any, second: Tensor) -> tuple[Tensor | None, .
         moved, _ = _warp(second, inverse, places, valid, mean, std, mode, padding, 0.0, dtype, *size)
     if ctx.needs_input_grad[1]:
         to_inverse = _matrix_gradient(second, gradient, places, valid, std, mode, padding)
-    return moved, to_inverse, *[None] * 7
+    return moved, to_inverse, *[None] * 8
 
 
 _image_gradient.register_autograd(_image_gradient_backward, setup_context=_keep_gradient)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,14 @@ from .checks import Size, check_choice, check_image, check_mask, check_number, c
 from .sampling import AffineRanges, Range, check_liftable, check_seed, sample_affine
 from .transform import AffineTransform, cell_bounds, cell_offset, check_stride, infer_stride, map_size
 from .warp import MODES, PADDINGS, Warped, warp
+
+
+class WayBack(NamedTuple):
+    """How a prediction for a view is undone: by a warp with these arguments."""
+
+    transform: AffineTransform  # from the prediction's frame
+    valid: Tensor  # [B, 1, h, w] bool, of the prediction's resolution
+    mode: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +77,7 @@ class View:
         stride: float | None = None,
         offset: float | Sequence[float] | None = None,
         fill: float = 0.0,
+        backend: str = "auto",
     ) -> Warped:
         """Bring a prediction for this view back into the frame of the images it was made of.
 
@@ -82,6 +92,7 @@ class View:
             stride: Pixels per cell; read off the sizes by default.
             offset: Pixel at which cell 0 stands.
             fill: Value where nothing real is shown; 255 for labels.
+            backend: As in `warp`.
 
         Returns:
             `Warped(prediction, valid)`; `valid` is that of the round trip: inside both ways, and real.
@@ -89,6 +100,18 @@ class View:
         Raises:
             ArgumentError: A prediction whose size fits no stride of the view.
         """
+        back, valid, mode = self.way_back(prediction, mode=mode, stride=stride, offset=offset)
+        return warp(prediction, back, valid=valid, mode=mode, fill=fill, backend=backend)
+
+    def way_back(
+        self,
+        prediction: Tensor,
+        *,
+        mode: str | None = None,
+        stride: float | None = None,
+        offset: float | Sequence[float] | None = None,
+    ) -> WayBack:
+        """What `restore` does to a prediction, not yet done; arguments and errors as there."""
         check_pixels(prediction, "prediction")
         self.transform.check_beside(prediction.device, "prediction")
         cells = check_size((prediction.shape[-2], prediction.shape[-1]), "prediction's size")
@@ -99,7 +122,7 @@ class View:
         whole = moved is self.transform
         valid = self.valid if whole else _pool_valid(self.valid, cells, stride, offset)
         mode = mode or ("lifting" if whole and self.mode == "lifting" else "bilinear")
-        return warp(prediction, moved.inverse(), valid=valid, mode=mode, fill=fill)
+        return WayBack(moved.inverse(), valid, mode)
 
 
 class RandomAffine(nn.Module):

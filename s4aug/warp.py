@@ -1,9 +1,7 @@
 """The warp: one call for every image type, mode and backend."""
 
 import math
-import warnings
 from collections.abc import Sequence
-from functools import cache
 from numbers import Real
 from typing import NamedTuple
 
@@ -12,16 +10,16 @@ from torch import Tensor
 
 from .backends.reference import warp_reference
 from .checks import FLOATS, INTEGERS, check_choice, check_image, check_mask, check_number, check_type
-from .errors import ArgumentError, BackendUnavailable
+from .errors import ArgumentError
+from .kernels import choose, computes, refusal_of
 from .linear import vector
-from .operators import INSTALLED, KERNELS, is_transformed, warp_by_kernel
+from .operators import warp_by_kernel
 from .transform import AffineTransform
 
 MODES = ("bilinear", "nearest", "bicubic", "lifting")
 # Modes that show each pixel as it is, one by one.
 WHOLE_PIXEL_MODES = ("nearest", "lifting")
 PADDINGS = ("fill", "border", "reflection")
-BACKENDS = ("auto", "torch", *KERNELS.values())
 
 
 class Warped(NamedTuple):
@@ -64,8 +62,8 @@ def warp(
         normalize: (mean, std) per channel: the output is (value - mean) / std.
         dtype: Of the output; that of `image` by default, and torch's default dtype where an integer image is
             interpolated or normalised.
-        backend: "torch", the reference; "numba", compiled kernels for images on the CPU; "auto", the fastest there
-            is for the device.
+        backend: "torch", the reference; "numba" and "triton", kernels for images on the CPU and on CUDA; "auto", the
+            fastest there is for the device.
 
     Returns:
         `Warped(image [B, C, h, w], valid [B, 1, h, w])`. Differentiable in `image`, and in `transform.matrix` where
@@ -90,7 +88,8 @@ def warp(
         check_mask(valid, image, "valid")
     dtype = _output_dtype(image, mode, normalize is not None, dtype)
     statistics = None if normalize is None else _statistics(normalize, image, dtype)
-    apply = warp_reference if _chosen(backend, image, transform.matrix, statistics) == "torch" else warp_by_kernel
+    chosen = choose(backend, image.device, _refusal(image, dtype, transform.matrix, statistics))
+    apply = warp_reference if chosen == "torch" else warp_by_kernel
     warped, real = apply(
         image,
         transform,
@@ -104,32 +103,13 @@ def warp(
     return Warped(warped, real)
 
 
-def _chosen(backend: str, image: Tensor, matrix: Tensor, statistics: tuple[Tensor, Tensor] | None) -> str:
-    """The backend for an image; a named one is there or an error."""
-    if backend not in BACKENDS:
-        raise BackendUnavailable(f"backend {backend!r} is not there; choose one of {', '.join(BACKENDS)}")
-    reason = None
-    kernel = KERNELS.get(image.device.type)
-    if kernel is None or backend not in ("auto", "torch", kernel):
-        reason = f"has no kernels for images on {image.device}"
-    elif not INSTALLED[kernel]:
-        reason = f"needs the package {kernel}, which is not installed"
-    elif statistics is not None and torch.is_grad_enabled() and any(part.requires_grad for part in statistics):
-        reason = "has no gradient to the statistics of normalize"
-    elif is_transformed(image) or is_transformed(matrix):
-        reason = "is not differentiated forwards, nor by torch.func"
-    if backend == "auto":
-        if kernel is not None and not INSTALLED[kernel]:
-            _tell_once(f"{kernel} is not installed: warps take the reference, which is slower")
-        return "torch" if reason is not None or kernel is None else kernel
-    if backend != "torch" and reason is not None:
-        raise BackendUnavailable(f"backend {backend!r} {reason}; take 'auto' or 'torch'")
-    return backend
-
-
-@cache
-def _tell_once(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=2)
+def _refusal(image: Tensor, dtype: torch.dtype, matrix: Tensor, statistics: tuple[Tensor, Tensor] | None) -> str | None:
+    """Why kernels cannot do this warp."""
+    if not (computes(image.dtype, image.device) and computes(dtype, image.device)):
+        return "computes in float32, not in float64"
+    if statistics is not None and torch.is_grad_enabled() and any(part.requires_grad for part in statistics):
+        return "has no gradient to the statistics of normalize"
+    return refusal_of(image, matrix)
 
 
 def _output_dtype(image: Tensor, mode: str, normalized: bool, dtype: torch.dtype | None) -> torch.dtype:

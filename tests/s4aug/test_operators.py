@@ -14,9 +14,10 @@ from torch import nn
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.testing import assert_close
 
+import s4aug
 from s4aug import AffineTransform, BackendUnavailable, warp
+from s4aug.kernels import INSTALLED
 from s4aug.lifting import Lifting
-from s4aug.operators import INSTALLED
 from s4aug.transform import coordinates
 
 pytest.importorskip("numba")
@@ -24,8 +25,6 @@ MODES = ("bilinear", "nearest", "bicubic", "lifting")
 SMOOTH = ("bilinear", "bicubic")
 PADDINGS = ("fill", "border", "reflection")
 SIZE = (6, 7)
-# The package names its function like its module.
-DISPATCH = importlib.import_module("s4aug.warp")
 KERNELS = importlib.import_module("s4aug.backends.numba")
 OPERATORS = torch.ops.s4aug
 
@@ -183,8 +182,10 @@ class TestOperators:
     @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
     def test_the_image_gradient_is_a_sound_operator(self, mode, rich):
         _, inverse, places, valid, _, std = operands(mode, masked=rich, normalized=rich)
-        gradient = random(2, 3, 5, 9).requires_grad_()
-        given = (gradient, inverse, places, valid, std, mode, "fill", *SIZE)
+        gradient = random(2, 3, 5, 9)
+        gradient = gradient.contiguous(memory_format=torch.channels_last) if rich else gradient
+        gradient, dtype = gradient.requires_grad_(), torch.bfloat16 if rich else torch.float32
+        given = (gradient, inverse, places, valid, std, mode, "fill", dtype, *SIZE)
         torch.library.opcheck(OPERATORS.warp_image_gradient.default, given)
 
     @pytest.mark.parametrize("rich", [False, True])
@@ -391,9 +392,9 @@ def kernel_calls(monkeypatch):
 @pytest.fixture
 def without_numba(monkeypatch):
     monkeypatch.setitem(INSTALLED, "numba", False)
-    DISPATCH._tell_once.cache_clear()
+    s4aug.kernels._tell_once.cache_clear()
     yield
-    DISPATCH._tell_once.cache_clear()
+    s4aug.kernels._tell_once.cache_clear()
 
 
 class TestDispatch:

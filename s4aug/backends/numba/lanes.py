@@ -166,9 +166,7 @@ def scatter_planes(
 ) -> Any:
     """`scatter_packed` of channels that lie apart: lane i is at `source + planes[i]` of the flat `given`."""
 
-    def emit(
-        code: _Code, _given: Any, source: Any, planes: Any, _corners: Any, x: Any, _sums: Any, *rest: Any
-    ) -> None:
+    def emit(code: _Code, _given: Any, source: Any, planes: Any, _corners: Any, x: Any, _sums: Any, *rest: Any) -> None:
         value: Any = ir.Constant(ir.VectorType(FLOAT, planes.type.count), ir.Undefined)
         for lane, plane in enumerate(cgutils.unpack_tuple(code.builder, planes)):
             number = code.load(0, code.plus(source, plane), FLOAT)
@@ -186,7 +184,9 @@ def _beside(code: _Code, at: Any, below: Any, lanes: int) -> list[tuple[int, Any
 
 def _add_to_taps(code: _Code, value: Any, weights: list[Any], sums: int, at: Any, below: Any) -> None:
     for tap, place in [(0, at), *_beside(code, at, below, value.type.count)]:
-        code.store(sums, place, code.builder.fadd(code.load(sums, place, value.type), code.weighed(value, weights[tap])))
+        code.store(
+            sums, place, code.builder.fadd(code.load(sums, place, value.type), code.weighed(value, weights[tap]))
+        )
 
 
 @intrinsic

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...checks import Size, order_of
 from ...transform import settling
-from . import rows
+from . import pages, rows
 from .adjoint import scatter_copies, scatter_weighted, slope_rows
 from .collect import scatter_bilinear
 from .forward import copy_rows, weighted_rows
@@ -103,14 +103,15 @@ def image_gradient(
     *,
     mode: str,
     padding: str,
+    dtype: torch.dtype,
     size: Size,
 ) -> Tensor:
-    """The gradient [B, C, H, W] to the image, in float32, or in float64 where `gradient` is."""
+    """The gradient [B, C, H, W] to the image in `dtype`, lying as `gradient` does; summed in at least float32."""
     batch, channels, *shape = gradient.shape
     compute = torch.float64 if gradient.dtype == torch.float64 else torch.float32
     copied = mode not in WEIGHTED
     given, steps = _flat(gradient.to(compute))
-    out = torch.empty(batch, channels, *size, dtype=compute)
+    out = pages.empty((batch, channels, *size), compute, order_of(gradient))
     written, where, masks = out.numpy(), coordinates.contiguous().numpy(), _masks(valid)
     spread = None if std is None else std.to(compute).numpy()
     if copied and std is not None:
@@ -133,7 +134,7 @@ def image_gradient(
                 yield (*moved, *(() if copied else (spread,)), *to, *kind, top, bottom)
 
     run(kernel, chunks())
-    return out
+    return out.to(dtype)
 
 
 def lane_groups(channels: int) -> Iterator[tuple[int, int, int]]:
@@ -196,7 +197,7 @@ def _flat(image: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:  # [B, C, H
 
 
 def _like(image: Tensor, out_size: Size, kind: torch.dtype) -> Tensor:
-    return torch.empty(*image.shape[:2], *out_size, dtype=kind, memory_format=order_of(image))
+    return pages.empty((*image.shape[:2], *out_size), kind, order_of(image))
 
 
 def _bits(fill: float, dtype: torch.dtype) -> np.generic:
