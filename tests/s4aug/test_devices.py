@@ -156,7 +156,7 @@ class TestWaiting:
             lambda t: torch.equal(t, t),
             lambda t: t.nonzero(),
             lambda t: t[t > 0],
-            lambda t: torch.tensor([1.0], device="meta"),
+            lambda t: torch.tensor([1.0]),
             lambda t: t.to("meta"),
             lambda t: torch.empty(3, device="meta").copy_(t),
         ],
