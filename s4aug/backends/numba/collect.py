@@ -9,12 +9,27 @@ from numba import njit
 
 from .columns import inside_columns, mask_row, weigh_row, within
 from .lanes import scatter_planes
+from .output import put_row, row_to_fill
 from .rows import FRACTION_BITS
 
 
 @njit(nogil=True, cache=True)
 def scatter_bilinear(
-    gradient, steps, shape, coordinates, slack, valid, std, out, size, planes, channels, first_channel, top, bottom
+    gradient,
+    steps,
+    shape,
+    coordinates,
+    slack,
+    valid,
+    std,
+    out,
+    out_steps,
+    size,
+    planes,
+    channels,
+    first_channel,
+    top,
+    bottom,
 ):
     """`scatter_weighted` for mode bilinear and padding fill, for a group of channels.
 
@@ -26,7 +41,8 @@ def scatter_bilinear(
         slack: Of settling.
         valid: [H, W] bool, or None.
         std: [C], or None.
-        out: [C, H, W], written within the rows.
+        out: Flat, written within the rows.
+        out_steps: As `steps`.
         size: Channels, height, width of the source.
         planes: For each lane, from the first channel of `gradient` to the lane's.
         channels: Of the group; other lanes are nobody's.
@@ -51,13 +67,17 @@ def scatter_bilinear(
             if shown[x]:
                 scatter_planes(gradient, source, planes, corners, x, sums, np.int64(index[x]) * lanes, width * lanes)
             source += steps[2]
+    spare = np.empty(width, np.float32)
     for c in range(channels):
         for y in range(top, bottom):
-            row, line = out[first_channel + c, y], sums[(y - top + 1) * width * lanes + c :]
+            at = (first_channel + c) * out_steps[0] + y * out_steps[1]
+            row = row_to_fill(out, at, width, spare) if out_steps[2] == 1 else spare
+            line = sums[(y - top + 1) * width * lanes + c :]
             for x in range(width):
                 row[x] = line[x * lanes]
             if std is not None:
                 row /= std[first_channel + c]
+            put_row(row, out, at, out_steps[2])
 
 
 @njit(nogil=True, cache=True)

@@ -12,7 +12,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 PIXELS = 4  # side by side, in one register
-FLOAT, NUMBER, INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+FLOAT, HALF, SHORT, NUMBER, INDEX = ir.FloatType(), ir.HalfType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+BFLOAT_NAN = 0x7FC0
 
 
 class _Code:
@@ -26,7 +27,8 @@ class _Code:
         return self.builder.bitcast(self.builder.gep(data, [at]), kind.as_pointer())
 
     def _align(self, array: int) -> int:
-        return self.kinds[array].dtype.bitwidth // 8  # type: ignore[no-any-return]
+        kind = self.kinds[array].dtype
+        return 2 if _name(kind) else kind.bitwidth // 8
 
     def load(self, array: int, at: Any, kind: Any) -> Any:
         """What an array holds from an element on."""
@@ -37,6 +39,19 @@ class _Code:
 
     def plus(self, index: Any, more: Any) -> Any:
         return self.builder.add(index, INDEX(more) if isinstance(more, int) else more)
+
+    def wide(self, value: Any, kind: Any) -> Any:
+        """Numbers, or vectors of them, of an array's type as float32."""
+        count = value.type.count if isinstance(value.type, ir.VectorType) else None
+        float_, number = (one if count is None else ir.VectorType(one, count) for one in (FLOAT, NUMBER))
+        name = _name(kind)
+        if name == "half":
+            return self.builder.fpext(value, float_)
+        if name == "bfloat":
+            # The upper half of a float32.
+            up = ir.Constant(number, 16 if count is None else [16] * count)
+            return self.builder.bitcast(self.builder.shl(self.builder.zext(value, number), up), float_)
+        return value if kind == types.float32 else self.builder.uitofp(value, float_)
 
     def shuffled(self, first: Any, second: Any, order: list[int]) -> Any:
         return self.builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(NUMBER, len(order)), order))
@@ -78,9 +93,51 @@ def _emitter(emit: Any) -> Any:
     return generate
 
 
+def _name(kind: Any) -> str | None:
+    """Which float of 16 bits an array holds: they come as records of that one field."""
+    return next(iter(kind.fields)) if isinstance(kind, types.Record) else None
+
+
+def _element(kind: Any) -> Any:
+    """How LLVM calls the type of an array's elements."""
+    if isinstance(kind, types.Record):
+        return HALF if _name(kind) == "half" else SHORT
+    return FLOAT if kind == types.float32 else ir.IntType(kind.bitwidth)
+
+
+@intrinsic
+def as_float(typing: Any, array: Any, at: Any) -> Any:
+    """`array[at]` as float32, for the types that `sample_four` takes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = _Code(context, builder, signature, arguments)
+        return code.wide(code.load(0, arguments[1], _element(array.dtype)), array.dtype)
+
+    return types.float32(array, at), generate
+
+
+@intrinsic
+def store_rounded(typing: Any, array: Any, at: Any, value: Any) -> Any:
+    """`array[at] = value` for a float32, rounded to the nearest, ties to even, where the array holds 16 bits."""
+
+    def emit(code: _Code, _array: Any, at: Any, value: Any) -> None:
+        builder = code.builder
+        if _name(array.dtype) == "half":
+            value = builder.fptrunc(value, HALF)
+        elif _name(array.dtype) == "bfloat":
+            bits = builder.bitcast(value, NUMBER)
+            odd = builder.and_(builder.lshr(bits, NUMBER(16)), NUMBER(1))
+            raised = builder.add(builder.add(bits, odd), NUMBER(0x7FFF))
+            rounded = builder.trunc(builder.lshr(raised, NUMBER(16)), SHORT)
+            value = builder.select(builder.fcmp_unordered("uno", value, value), SHORT(BFLOAT_NAN), rounded)
+        code.store(0, at, value)
+
+    return types.void(array, at, value), _emitter(emit)
+
+
 @intrinsic
 def sample_four(typing: Any, plane: Any, index: Any, x: Any, below: Any, corners: Any, target: Any) -> Any:
-    """Four output pixels side by side, `target[x:x + 4]`, from a plane of float32, uint8 or uint16.
+    """Four output pixels side by side, `target[x:x + 4]`, from a plane of any type of `READ_AS_THEY_ARE`.
 
     Args:
         typing: Numba's.
@@ -91,7 +148,7 @@ def sample_four(typing: Any, plane: Any, index: Any, x: Any, below: Any, corners
         corners: [4, columns] float32, the taps' weights.
         target: [columns] float32, written.
     """
-    pair = ir.VectorType(FLOAT if plane.dtype == types.float32 else ir.IntType(plane.dtype.bitwidth), 2)
+    pair = ir.VectorType(_element(plane.dtype), 2)
 
     def emit(code: _Code, _plane: Any, _index: Any, x: Any, below: Any, *_: Any) -> None:
         builder, rows = code.builder, ([], [])  # type: ignore[var-annotated]
@@ -105,9 +162,7 @@ def sample_four(typing: Any, plane: Any, index: Any, x: Any, below: Any, corners
         for row, tap in ((0, 0), (0, 1), (1, 0), (1, 1)):
             both = code.joined(rows[row])
             value = code.shuffled(both, both, list(range(tap, 2 * PIXELS, 2)))
-            if plane.dtype != types.float32:
-                value = builder.uitofp(value, ir.VectorType(FLOAT, PIXELS))
-            part = builder.fmul(value, weights[2 * row + tap])
+            part = builder.fmul(code.wide(value, plane.dtype), weights[2 * row + tap])
             total = part if total is None else builder.fadd(total, part)
         code.store(5, x, total)
 
@@ -169,8 +224,8 @@ def scatter_planes(
     def emit(code: _Code, _given: Any, source: Any, planes: Any, _corners: Any, x: Any, _sums: Any, *rest: Any) -> None:
         value: Any = ir.Constant(ir.VectorType(FLOAT, planes.type.count), ir.Undefined)
         for lane, plane in enumerate(cgutils.unpack_tuple(code.builder, planes)):
-            number = code.load(0, code.plus(source, plane), FLOAT)
-            value = code.builder.insert_element(value, number, NUMBER(lane))
+            number = code.load(0, code.plus(source, plane), _element(given.dtype))
+            value = code.builder.insert_element(value, code.wide(number, given.dtype), NUMBER(lane))
         _add_to_taps(code, value, code.weights(3, x, 1), 5, *rest)
 
     return types.void(given, source, planes, corners, x, sums, at, below), _emitter(emit)

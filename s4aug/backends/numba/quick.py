@@ -4,7 +4,8 @@ import numpy as np
 from numba import njit
 
 from .columns import inside_columns, mask_row, weigh_row
-from .lanes import PIXELS, sample_four
+from .lanes import PIXELS, as_float, sample_four
+from .output import put_row, row_to_fill
 from .prefetch import prefetch
 from .rows import FRACTION_BITS
 
@@ -18,6 +19,7 @@ def bilinear_rows(image, steps, size, coordinates, slack, valid, mean, std, out,
     columns = real.shape[1]
     channels_per_line = 1 if steps[2] == 1 else 16
     index, corners = np.empty(columns, np.int32), np.empty((4, columns), np.float32)
+    spare = np.empty(columns, np.float32)
     for y in range(first, last):
         begin, end, start_x, start_y = inside_columns(coordinates, y, slack, width, height, columns)
         step_x, step_y = coordinates[0, 0], coordinates[1, 0]
@@ -39,17 +41,13 @@ def bilinear_rows(image, steps, size, coordinates, slack, valid, mean, std, out,
         for c in range(channels):
             at = c * out_steps[0] + y * out_steps[1]
             plane = image[c * steps[0] :]
-            if out_steps[2] == 1:
-                line = out[at : at + columns]
-                if steps[2] == 1 and not on_lattice:
-                    _sample_plane(plane, index, corners, steps[1], line[begin:end])
-                else:
-                    _sample_row(plane, index, corners, steps[2], steps[1], on_lattice, line[begin:end])
-                _finish_row(line, begin, end, shown, valid, fill, mean, std, c)
+            line = row_to_fill(out, at, columns, spare) if out_steps[2] == 1 else spare
+            if steps[2] == 1 and not on_lattice:
+                _sample_plane(plane, index, corners, steps[1], line[begin:end])
             else:
-                spaced = out[at : at + (columns - 1) * out_steps[2] + 1 : out_steps[2]]
-                _sample_row(plane, index, corners, steps[2], steps[1], on_lattice, spaced[begin:end])
-                _finish_row(spaced, begin, end, shown, valid, fill, mean, std, c)
+                _sample_row(plane, index, corners, steps[2], steps[1], on_lattice, line[begin:end])
+            _finish_row(line, begin, end, shown, valid, fill, mean, std, c)
+            put_row(line, out, at, out_steps[2])
 
 
 @njit(nogil=True, cache=True)
@@ -69,21 +67,21 @@ def _sample_row(plane, index, corners, right, below, on_lattice, target):
         for x in range(len(target)):
             place = np.uint64(index[x]) * right
             # Begun with the tap that always has weight: a sum begun with 0 would turn -0.0 into 0.0.
-            value = np.float32(plane[place]) * corners[0, x]
+            value = as_float(plane, place) * corners[0, x]
             if corners[1, x] != 0:
-                value += np.float32(plane[place + right]) * corners[1, x]
+                value += as_float(plane, place + right) * corners[1, x]
             if corners[2, x] != 0:
-                value += np.float32(plane[place + below]) * corners[2, x]
+                value += as_float(plane, place + below) * corners[2, x]
             if corners[3, x] != 0:
-                value += np.float32(plane[place + below + right]) * corners[3, x]
+                value += as_float(plane, place + below + right) * corners[3, x]
             target[x] = value
         return
     for x in range(len(target)):
         place = np.uint64(index[x]) * right
-        value = np.float32(plane[place]) * corners[0, x]
-        value += np.float32(plane[place + right]) * corners[1, x]
-        value += np.float32(plane[place + below]) * corners[2, x]
-        value += np.float32(plane[place + below + right]) * corners[3, x]
+        value = as_float(plane, place) * corners[0, x]
+        value += as_float(plane, place + right) * corners[1, x]
+        value += as_float(plane, place + below) * corners[2, x]
+        value += as_float(plane, place + below + right) * corners[3, x]
         target[x] = value
 
 

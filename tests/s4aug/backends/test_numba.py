@@ -16,8 +16,10 @@ from torch.testing import assert_close
 from s4aug import AffineTransform, warp
 
 pytest.importorskip("numba")
-from s4aug.backends.numba import threads
+from s4aug.backends.numba import bilinear, pages, threads
 from s4aug.backends.numba import warp as kernels
+
+ALLOCATING = (kernels, bilinear, pages)
 
 MODES = ("bilinear", "nearest", "bicubic", "lifting")
 SMOOTH = ("bilinear", "bicubic")
@@ -586,7 +588,8 @@ class TestWriting:
             clean = assert_gradients_as_reference(case)
             proxy = Poisoned(*poison)
             with monkeypatch.context() as patch:
-                patch.setattr(kernels, "torch", proxy)
+                for module in ALLOCATING:
+                    patch.setattr(module, "torch", proxy)
                 assert_as_reference(case.image(), case.transform(), **case.options())
                 dirty = assert_gradients_as_reference(case)
             assert proxy.made >= 4
@@ -595,8 +598,9 @@ class TestWriting:
                 assert mine is None or torch.equal(mine, theirs)
 
     def test_memory_left_as_it_was_is_seen(self, monkeypatch):
-        monkeypatch.setattr(kernels, "run", lambda kernel, chunks: None)
-        monkeypatch.setattr(kernels, "torch", Poisoned(math.nan, True))
+        monkeypatch.setattr(bilinear, "run", lambda kernel, chunks: None)
+        for module in ALLOCATING:
+            monkeypatch.setattr(module, "torch", Poisoned(math.nan, True))
         case = Case()
         with pytest.raises(AssertionError):
             assert_as_reference(case.image(), case.transform(), **case.options())
