@@ -92,8 +92,9 @@ def _finish_row(line, begin, end, shown, valid, fill, mean, std, channel):
     line[end:] = fill
     target = line[begin:end]
     if mean is not None:
+        middle, spread = mean[channel], std[channel]
         for x in range(len(target)):
-            target[x] = (target[x] - mean[channel]) / std[channel]
+            target[x] = (target[x] - middle) / spread
     if valid is not None:
         for x in range(len(target)):
             target[x] = target[x] if shown[x] else fill
