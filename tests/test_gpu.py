@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from s4aug import AffineTransform, RandomAffine, View, consistency_loss, warp
+from s4aug import AffineTransform, RandomAffine, View, consistency_loss, consistency_terms, warp
 
 pytestmark = [
     pytest.mark.gpu,
@@ -184,6 +184,45 @@ def test_coordinates_hold_under_bf16_autocast():
         under = perturb(images().cuda(), seed=seed.cuda())
     assert torch.equal(plain.image, under.image)
     assert torch.equal(plain.valid, under.valid)
+
+
+def objective(device, backend, dtype, layout, **options):
+    """Numerator, count and both gradients of predictions for two views."""
+    generator, perturb = torch.Generator().manual_seed(4), RandomAffine(15, (0.1, 0.1), (0.75, 1.25))
+    logits = [3 * torch.randn(3, 7, *SIZE, generator=generator) for _ in range(2)]
+    leaves = [each.to(device, dtype).contiguous(memory_format=layout).requires_grad_() for each in logits]
+    blank = torch.zeros(3, 1, *SIZE, device=device)
+    views = [View.of(blank, perturb.sample(3, SIZE, seed=torch.arange(3) + i).to(device)) for i in (0, 9)]
+    terms = consistency_terms(leaves[0], views[0], leaves[1], views[1], backend=backend, **options)
+    terms.numerator.backward()
+    return [part.cpu() for part in (terms.numerator.detach(), terms.count, *(leaf.grad for leaf in leaves))]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("options", [{}, {"loss": "kl"}, {"mask": False}], ids=["mse", "kl", "without mask"])
+def test_the_fused_objective_is_the_composition_on_the_cpu(options, dtype, layout):
+    made, again = (objective("cuda", "triton", dtype, layout, **options) for _ in range(2))
+    expected = objective("cpu", "torch", dtype, layout, **options)
+    assert torch.equal(made[1], expected[1])
+    assert all(torch.equal(mine, same) for mine, same in zip(made, again, strict=True))
+    limit = {torch.float32: 1e-4, torch.bfloat16: 8e-3, torch.float16: 1e-3}[dtype]
+    for mine, theirs in zip(made, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=limit, atol=limit * float(theirs.float().abs().max()))
+
+
+def test_gradients_are_allowed_where_only_deterministic_algorithms_are():
+    image, motion = images().cuda().requires_grad_(), AffineTransform.from_params(angle=[10.0] * 3, size=SIZE)
+    torch.use_deterministic_algorithms(True)
+    try:
+        made = []
+        for padding in ("fill", "border", "reflection"):
+            runs = [warp(image, motion.to("cuda"), padding=padding, backend="triton").image for _ in range(2)]
+            first, second = (torch.autograd.grad((shown**2).sum(), image)[0] for shown in runs)
+            made.append(torch.equal(first, second))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert made == [True] * 3
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])

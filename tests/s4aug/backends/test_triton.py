@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-CASES = Path(__file__).with_name("triton_cases.py")
-ROOT = CASES.parents[3]
+# Kernels called by hand, and by the public functions.
+FILES = [Path(__file__).with_name(name) for name in ("triton_cases.py", "triton_calls.py")]
+ROOT = FILES[0].parents[3]
 
 pytestmark = pytest.mark.skipif(
     find_spec("triton") is None, reason="Triton is not installed; it comes with torch on Linux"
@@ -19,7 +20,18 @@ pytestmark = pytest.mark.skipif(
 
 def run_cases(which="not slow", **environment):
     finished = subprocess.run(
-        [sys.executable, "-m", "pytest", str(CASES), "-q", "-m", which, "-p", "no:cacheprovider", "--durations=5"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            *map(str, FILES),
+            "-q",
+            "-m",
+            which,
+            "-p",
+            "no:cacheprovider",
+            "--durations=5",
+        ],
         cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,
