@@ -37,7 +37,7 @@ def compare_by_kernel(
     for "kl" one for each side that is not detached.
     """
     wanted = torch.is_grad_enabled() and any(prediction.requires_grad for prediction in predictions)
-    places = [coordinates(way.transform, torch.float32) for way in ways]
+    places = [coordinates(way.transform.inverse(), torch.float32) for way in ways]
     valid = [way.valid for way in ways]
     height, width = ways[0].transform.out_size
     numerator, count, *_ = _consistency(

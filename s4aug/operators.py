@@ -28,7 +28,7 @@ def warp_by_kernel(
     if mode == "lifting":
         places = Lifting.of(inverse).packed()
     else:
-        places = coordinates(transform, dtype if dtype.is_floating_point else torch.float32)
+        places = coordinates(inverse, dtype if dtype.is_floating_point else torch.float32)
     mean, std = (None, None) if normalize is None else normalize
     slopes = inverse.matrix[:, :2] if mode in ("bilinear", "bicubic") else None
     return _warp(image, slopes, places, valid, mean, std, mode, padding, fill, dtype, *transform.out_size)

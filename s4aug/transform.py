@@ -73,7 +73,9 @@ class AffineTransform:
         object.__setattr__(self, "out_size", out_size)
 
     @classmethod
-    def from_linear(cls, linear: Tensor, offset: Tensor, size: Size, out_size: Size) -> "AffineTransform":
+    def from_linear(
+        cls, linear: Tensor, offset: Tensor, size: Size, out_size: Size, bottom: Tensor | None = None
+    ) -> "AffineTransform":
         """The motion x -> linear @ x + offset, for values that are right by construction (not checked).
 
         Args:
@@ -81,9 +83,11 @@ class AffineTransform:
             offset: [B, 2] float64, (x, y) in px.
             size: (H, W) of the source frame.
             out_size: (H, W) of the output frame.
+            bottom: [B, 1, 3], the row (0, 0, 1) of a matrix that has it already.
         """
         top = torch.cat([linear, offset[..., None]], -1)  # [B, 2, 3]
-        bottom = vector([0, 0, 1], top.device).expand(top.shape[0], 1, 3)
+        if bottom is None:
+            bottom = vector([0, 0, 1], top.device).expand(top.shape[0], 1, 3)
         made = object.__new__(cls)
         object.__setattr__(made, "matrix", torch.cat([top, bottom], 1))
         object.__setattr__(made, "size", size)
@@ -213,9 +217,9 @@ class AffineTransform:
             return self.undoes
         (a, b, x), (c, d, y) = self.matrix[:, 0].unbind(-1), self.matrix[:, 1].unbind(-1)
         determinant = a * d - b * c
-        linear = torch.stack([d, -b, -c, a], -1).reshape(-1, 2, 2) / determinant[:, None, None]
-        offset = torch.stack([b * y - d * x, c * x - a * y], -1) / determinant[:, None]
-        undone = self.from_linear(linear, offset, self.out_size, self.size)
+        adjugate = torch.stack([d, -b, b * y - d * x, -c, a, c * x - a * y], -1)
+        top = (adjugate / determinant[:, None]).unflatten(-1, (2, 3))
+        undone = self.from_linear(top[..., :2], top[..., 2], self.out_size, self.size, self.matrix[:, 2:].detach())
         object.__setattr__(undone, "undoes", self)
         return undone
 
@@ -257,7 +261,7 @@ class AffineTransform:
         first = vector(cell_offset(stride, offset), self.matrix.device)
         linear = self.matrix[:, :2, :2]
         moved = (linear @ first) + self.matrix[:, :2, 2] - first
-        return self.from_linear(linear, moved / stride, size, out_size)
+        return self.from_linear(linear, moved / stride, size, out_size, self.matrix[:, 2:].detach())
 
     def points(self, xy: Tensor) -> Tensor:
         """Where points of the source frame go.
@@ -352,7 +356,7 @@ class AffineTransform:
         return changed
 
     def _with(self, matrix: Tensor, size: Size, out_size: Size) -> "AffineTransform":
-        return self.from_linear(matrix[:, :2, :2], matrix[:, :2, 2], size, out_size)
+        return self.from_linear(matrix[:, :2, :2], matrix[:, :2, 2], size, out_size, matrix[:, 2:].detach())
 
     @classmethod
     def _moved(cls, xy: Tensor, name: str, size: Size, out_size: Size) -> "AffineTransform":
@@ -416,31 +420,34 @@ def fixed_point(transform: AffineTransform) -> Tensor:
     Returns:
         [B, 2, 3] int64.
     """
-    inverse = transform.inverse().matrix[:, :2].detach()  # [B, 2, 3]
-    height, width = transform.out_size
-    pivot = vector([width // 2, height // 2], inverse.device)
-    anchor = (inverse[..., :2] @ pivot + inverse[..., 2]).clamp(-OFFSET_LIMIT_PX, OFFSET_LIMIT_PX)
-    # What no fixed point can hold, products of strong shrinkings or NaN, shows nothing.
-    held = (inverse[..., :2].abs() <= LINEAR_LIMIT).all(-1).all(-1)[:, None]
-    linear = torch.where(held[..., None], inverse[..., :2], 0.0)
-    anchor = torch.where(held, anchor, -OFFSET_LIMIT_PX)
-    fixed = (linear * ONE).round().to(torch.int64)  # [B, 2, 2]
-    steps = fixed[..., 0] * (width // 2) + fixed[..., 1] * (height // 2)
-    offset = (anchor * ONE).round().to(torch.int64) - steps
-    return torch.cat([fixed, offset[..., None]], -1)
+    return _fixed(transform.inverse())
 
 
-def coordinates(transform: AffineTransform, dtype: torch.dtype) -> Tensor:
-    """What a kernel steps through: fixed point, or the inverse matrix itself for float64 pixels.
+def coordinates(inverse: AffineTransform, dtype: torch.dtype) -> Tensor:
+    """What a kernel steps through: `fixed_point`, or the inverse matrix itself for float64 pixels.
 
     Args:
-        transform: Source to output.
+        inverse: Output to source.
         dtype: Of the weights.
 
     Returns:
         [B, 2, 3] int64 or float64.
     """
-    return transform.inverse().matrix[:, :2].detach() if dtype == torch.float64 else fixed_point(transform)
+    return inverse.matrix[:, :2].detach() if dtype == torch.float64 else _fixed(inverse)
+
+
+def _fixed(inverse: AffineTransform) -> Tensor:  # [B, 2, 3] int64
+    linear, offset = inverse.matrix[:, :2, :2].detach(), inverse.matrix[:, :2, 2].detach()
+    pivot_x, pivot_y = inverse.size[1] // 2, inverse.size[0] // 2
+    # By single products and sums, which round alike everywhere.
+    anchor = (linear[..., 0] * pivot_x + linear[..., 1] * pivot_y + offset).clamp(-OFFSET_LIMIT_PX, OFFSET_LIMIT_PX)
+    # What no fixed point can hold, products of strong shrinkings or NaN, shows nothing.
+    held = (linear.abs() <= LINEAR_LIMIT).flatten(1).all(1)[:, None]
+    linear = torch.where(held[..., None], linear, 0.0)
+    anchor = torch.where(held, anchor, -OFFSET_LIMIT_PX)
+    fixed = (torch.cat([linear, anchor[..., None]], -1) * ONE).round().to(torch.int64)
+    start = fixed[..., 2] - (fixed[..., 0] * pivot_x + fixed[..., 1] * pivot_y)
+    return torch.cat([fixed[..., :2], start[..., None]], -1)
 
 
 def source_axes(transform: AffineTransform, dtype: torch.dtype, device: torch.device) -> tuple[Axis, Axis]:

@@ -250,7 +250,7 @@ class TestPromises:
             terms = consistency_terms(pair[0], both[0], pair[1], both[1], backend="numba")
         assert terms.numerator.grad_fn is None
         assert torch.equal(terms.numerator, outcome(pair, both, backend="numba")[0])
-        places = [coordinates(view.transform.inverse(), torch.float32) for view in both]
+        places = [coordinates(view.transform, torch.float32) for view in both]
         given = (*pair, *places, *(view.valid for view in both), "mse", True, 0, True, False, 150, 40)
         assert [slopes.numel() for slopes in OPERATORS.consistency(*given)[2:]] == [0, 0]
 
@@ -283,7 +283,7 @@ class TestOperators:
     def test_it_is_a_sound_operator(self, loss, detach, mask, last):
         both = views("gentle", 2, (9, 8))
         pair = [logits((2, 5, 9, 8), seed=i, last=last) for i in (1, 2)]
-        places = [coordinates(view.transform.inverse(), torch.float32) for view in both]
+        places = [coordinates(view.transform, torch.float32) for view in both]
         valid = [view.valid for view in both]
         for leaf in pair[2 - detach :] if detach else pair:
             leaf.requires_grad_()

@@ -160,7 +160,7 @@ def operands(mode, *, masked=False, normalized=False, dtype=torch.float32, last=
     """The tensors that the operator of the warp takes."""
     image = random(2, 3, *SIZE, dtype=dtype)
     image = image.contiguous(memory_format=torch.channels_last) if last else image
-    inside = Lifting.of(turned().inverse()).packed() if mode == "lifting" else coordinates(turned(), dtype)
+    inside = Lifting.of(turned().inverse()).packed() if mode == "lifting" else coordinates(turned().inverse(), dtype)
     inverse = turned().inverse().matrix[:, :2].clone() if mode in SMOOTH else None
     statistics = (torch.zeros(3), torch.full((3,), 0.5)) if normalized else (None, None)
     return image, inverse, inside, mask() if masked else None, *statistics

@@ -24,6 +24,7 @@ def image_gradient(
     mode: str,
     padding: str,
     size: Size,
+    dtype: torch.dtype,
 ) -> Tensor:
     """The gradient to the image of `forward`; the same bits in every run: no atomics, sums in a fixed order.
 
@@ -41,17 +42,18 @@ def image_gradient(
         mode: As for `forward`.
         padding: As for `forward`.
         size: (H, W) of the image.
+        dtype: Of the result; sums are float32.
 
     Returns:
-        [B, C, H, W] in the dtype of `gradient`.
+        [B, C, H, W] in `dtype`.
 
     Raises:
         BackendUnavailable: float64 pixels, or no CUDA.
     """
-    check_there(gradient, gradient.dtype)
+    check_there(gradient, dtype)
     batch, channels, rows, columns = gradient.shape
     layout = order_of(gradient)
-    summed = torch.empty((batch, channels, *size), dtype=gradient.dtype, device=gradient.device, memory_format=layout)
+    summed = torch.empty((batch, channels, *size), dtype=dtype, device=gradient.device, memory_format=layout)
     options: dict[str, Any] = {"mode": mode, "padding": padding}
     shown = None if valid is None else readable(coordinates, valid, out_size=(rows, columns), **options)
     given = (gradient, coordinates, shown, std, summed)

@@ -11,6 +11,7 @@ from .launch import as_bytes, channel_groups, kernel, launch
 from .permutation import unpermuted
 from .places import BITS, PX_PER_UNIT, extent, nothing, settled, weight_on, within
 from .sample import TAPS
+from .softmax import LOWEST, grown, normalizer
 
 LARGEST_GROUP = 8
 # How far, px, from the place that it samples an output pixel may read.
@@ -31,11 +32,16 @@ def gather(
     *,
     mode: str,
     padding: str,
+    scale: Tensor | None = None,  # scalar float32: a factor; 1 by default
+    logits: Tensor | None = None,  # [B, C, H, W]: the image read was their softmax, the gradient is to them
 ) -> None:
-    """Write the gradient to every source pixel; with padding border, what reads it from inside the frame."""
+    """Write the gradient to every source pixel; with padding border, what reads it from inside the frame.
+
+    With `logits` a pixel's channels are held together, which is meant for few of them.
+    """
     batch, channels, rows, columns = gradient.shape
     height, width = summed.shape[2:]
-    group, groups = channel_groups(channels, LARGEST_GROUP)
+    group, groups = channel_groups(channels, LARGEST_GROUP if logits is None else max(1, channels))
 
     def programs(meta: dict[str, Any]) -> tuple[int]:
         tiles = triton.cdiv(height, meta["BLOCK_H"]) * triton.cdiv(width, meta["BLOCK_W"])
@@ -49,28 +55,36 @@ def gather(
         coordinates if shown is None else as_bytes(shown),
         coordinates.contiguous(),
         coordinates if std is None else std.contiguous(),
+        coordinates if scale is None else scale,
+        summed if logits is None else logits,
         summed,
         settling((rows, columns)),
         *(channels, groups, height, width, rows, columns),
         *gradient.stride(),
         *summed.stride(),
+        *(summed if logits is None else logits).stride(),
         MODE=mode,
         PADDING=padding,
         MASKED=shown is not None,
         NORMALIZED=std is not None,
+        SCALED=scale is not None,
+        SOFTMAX=logits is not None,
         TAPS=TAPS[mode],
         REACH=REACH_PX[mode],
         GROUP=group,
+        wide=logits is not None,
     )
 
 
 @kernel
 def _kernel(
-    p_gradient, p_shown, p_coordinates, p_std, p_sum,
+    p_gradient, p_shown, p_coordinates, p_std, p_scale, p_logits, p_sum,
     settling, channels, groups, height, width, rows, columns,
     gradient_b, gradient_c, gradient_y, gradient_x, sum_b, sum_c, sum_y, sum_x,
-    MODE: tl.constexpr, PADDING: tl.constexpr, MASKED: tl.constexpr, NORMALIZED: tl.constexpr, TAPS: tl.constexpr,
-    REACH: tl.constexpr, GROUP: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+    logit_b, logit_c, logit_y, logit_x,
+    MODE: tl.constexpr, PADDING: tl.constexpr, MASKED: tl.constexpr, NORMALIZED: tl.constexpr, SCALED: tl.constexpr,
+    SOFTMAX: tl.constexpr, TAPS: tl.constexpr, REACH: tl.constexpr, GROUP: tl.constexpr,
+    BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
 ):  # fmt: skip
     """One tile of source pixels of one sample, for one group of channels."""
     across, down = tl.cdiv(width, BLOCK_W), tl.cdiv(height, BLOCK_H)
@@ -105,6 +119,11 @@ def _kernel(
                     settling, channels - first, height, width, rows, columns, gradient_c, gradient_y, gradient_x,
                     MODE, PADDING, MASKED, TAPS, REACH, GROUP,
                 )  # fmt: skip
+    if SCALED:
+        b_sums = _scaled(b_sums, tl.load(p_scale), GROUP)
+    if SOFTMAX:
+        o_logit = sample * logit_b + y.to(tl.int64) * logit_y + x.to(tl.int64) * logit_x
+        b_sums = _led_through(b_sums, p_logits + o_logit, m_pixel, logit_c, GROUP)
     for i in tl.static_range(GROUP):
         channel = tl.full([1, 1], i, tl.int64) + first
         b_sum = b_sums[i]
@@ -212,6 +231,41 @@ def _added(b_sums, p_read, b_weight, m_read, channels, gradient_c, GROUP: tl.con
         m_channel = m_read & (channel < channels)
         b_gradient = tl.load(p_read + channel * gradient_c, mask=m_channel, other=0.0).to(tl.float32)
         b_new = b_new + (b_sums[i] + b_gradient * b_weight,)
+    return b_new
+
+
+@triton.jit
+def _scaled(b_sums, factor, GROUP: tl.constexpr):
+    b_new = nothing()
+    for i in tl.static_range(GROUP):
+        b_new = b_new + (b_sums[i] * factor,)
+    return b_new
+
+
+@triton.jit
+def _led_through(b_sums, p_logits, m_pixel, logit_c, GROUP: tl.constexpr):
+    """Gradients to logits from those to their softmax, all channels of a pixel; 0 where all of these are 0."""
+    m_live = m_pixel & ~m_pixel
+    for i in tl.static_range(GROUP):
+        m_live = m_live | (b_sums[i] != 0)
+    m_live = m_live & m_pixel
+    b_peak = tl.full(m_pixel.shape, LOWEST, tl.float32)
+    b_total = tl.zeros(m_pixel.shape, tl.float32)
+    b_mean = tl.zeros(m_pixel.shape, tl.float32)
+    for i in tl.static_range(GROUP):
+        channel = tl.full([1, 1], i, tl.int64)
+        b_logit = tl.load(p_logits + channel * logit_c, mask=m_live, other=0.0).to(tl.float32)
+        b_peak, b_shrink, b_exponential = grown(b_peak, b_logit)
+        b_total = b_total * b_shrink + b_exponential
+        b_mean = b_mean * b_shrink + b_exponential * b_sums[i]
+    b_total = normalizer(b_peak, b_total)
+    b_mean = b_mean / b_total
+    b_new = nothing()
+    for i in tl.static_range(GROUP):
+        channel = tl.full([1, 1], i, tl.int64)
+        b_logit = tl.load(p_logits + channel * logit_c, mask=m_live, other=0.0).to(tl.float32)
+        # Nothing is read where nothing is live: the sums are 0, and so is this.
+        b_new = b_new + (tl.exp(b_logit - b_peak) / b_total * (b_sums[i] - b_mean),)
     return b_new
 
 

@@ -19,16 +19,20 @@ CONFIGS = [
     triton.Config({"BLOCK_H": 8, "BLOCK_W": 32}, num_warps=4),
     triton.Config({"BLOCK_H": 16, "BLOCK_W": 32}, num_warps=8),
 ]
-# Sixteen taps a pixel need the registers of more threads.
+# Where each pixel holds much.
 WIDE_WARPS = 8
-TUNING_KEY = ["channels", "height", "width", "rows", "columns", "MODE", "MASKED"]
+TUNING_KEY = ["channels", "height", "width", "rows", "columns", "MODE", "MASKED", "SOFTMAX"]
 
 # Whether kernels run under Triton's interpreter, on the CPU; settled when they are defined.
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 
 # Were multiples of 16 known, the compiler would widen the stores and shuffle gathered values between threads for it.
 _NUMBERS = ["channels", "groups", "height", "width", "rows", "columns"]
-_STRIDES = [f"{tensor}_{axis}" for tensor in ("image", "valid", "out", "gradient", "sum") for axis in "bcyx"]
+_TENSORS = [
+    *("image", "valid", "out", "gradient", "sum"),
+    *("pred", "pred1", "pred2", "valid1", "valid2", "logit"),
+]
+_STRIDES = [f"{tensor}_{axis}" for tensor in _TENSORS for axis in "bcyx"]
 kernel = functools.partial(
     triton.jit,
     do_not_specialize=["fill", "settling", "pixels"],
@@ -54,6 +58,7 @@ def launch(
     device: torch.device,
     *args: Any,
     tunable: bool = True,
+    wide: bool = False,
     **constants: Any,
 ) -> None:
     """Start one program per tile.
@@ -68,10 +73,12 @@ def launch(
         device: Of the tensors.
         args: Tensors and numbers, in the kernel's order.
         tunable: Whether the configuration leaves the results as they are.
+        wide: Whether a pixel needs the registers of more threads, as sixteen taps do.
         constants: What the kernel is compiled for.
     """
     constants = {**constants, "enable_fp_fusion": True}
-    fixed = {**CONFIGS[0].kwargs, "num_warps": WIDE_WARPS if constants["TAPS"] == 4 else CONFIGS[0].num_warps}
+    wide = wide or constants.get("TAPS") == 4
+    fixed = {**CONFIGS[0].kwargs, "num_warps": WIDE_WARPS if wide else CONFIGS[0].num_warps}
     if grid({**constants, **fixed})[0] == 0:
         return
     with _on(device):

@@ -139,7 +139,7 @@ def test_a_step_compiles_whole_to_the_bits_of_eager():
 def test_shapes_and_strides_are_those_that_compilers_are_told():
     from s4aug.transform import coordinates
 
-    operators, places, last = torch.ops.s4aug, coordinates(turned(), torch.float32), torch.channels_last
+    operators, places, last = torch.ops.s4aug, coordinates(turned().inverse(), torch.float32), torch.channels_last
     image = random(2, 3, *SIZE).contiguous(memory_format=last)
     given = (
         image,

@@ -26,6 +26,7 @@ MODES = ("bilinear", "nearest", "bicubic", "lifting")
 PADDINGS = ("fill", "border", "reflection")
 # Float32: products and sums rounded together on a GPU; else half an ulp of the output.
 TOLERANCE = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 1e-2}
+GRADIENT_TOLERANCE = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
 # The interpreter's NumPy warns where an infinite pixel is computed with.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
@@ -154,8 +155,8 @@ def assert_same_gradients(kernels, given, generator):
     options = {"mode": given.mode, "padding": given.padding}
     taken = there(gradient), packed(given.transform, given.mode), there(given.valid), std
     if image.requires_grad:
-        made = kernels.image_gradient(*taken, **options, size=given.size)
-        limit = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}[gradient.dtype]
+        made = kernels.image_gradient(*taken, **options, size=given.size, dtype=gradient.dtype)
+        limit = GRADIENT_TOLERANCE[gradient.dtype]
         largest = float(wanted[id(image)].abs().max()) if image.numel() else 0.0
         assert made.dtype == gradient.dtype
         assert_close(made.cpu().to(image.dtype), wanted[id(image)], rtol=limit, atol=limit * max(1.0, largest))
@@ -292,7 +293,7 @@ def test_views_are_read_as_they_lie(kernels, rng):
     assert_same_values(kernels, given)
     coordinates = packed(given.transform, "bilinear")
     one = torch.ones((), device=DEVICE)
-    options = {"mode": "bilinear", "padding": "fill", "size": (6, 5)}
+    options = {"mode": "bilinear", "padding": "fill", "size": (6, 5), "dtype": torch.float32}
     spread = kernels.image_gradient(one.expand(2, 3, 12, 8), coordinates, None, None, **options)
     assert torch.equal(spread, kernels.image_gradient(one.repeat(2, 3, 12, 8), coordinates, None, None, **options))
 
@@ -304,7 +305,7 @@ def test_the_output_lies_as_the_image_does(kernels, last, rng):
     value, _ = warped(kernels, given)
     layout = torch.channels_last if last else torch.contiguous_format
     assert value.is_contiguous(memory_format=layout)
-    options = {"mode": "nearest", "padding": "fill", "size": (9, 11)}
+    options = {"mode": "nearest", "padding": "fill", "size": (9, 11), "dtype": torch.float32}
     made = kernels.image_gradient(value, packed(given.transform, "nearest"), None, None, **options)
     assert made.is_contiguous(memory_format=layout)
 
@@ -324,8 +325,9 @@ def test_a_refused_permutation_shows_nothing(kernels, padding, rng):
     assert torch.equal(value, torch.full_like(value, 3.0) if padding == "fill" else shown)
     gradient = torch.rand(value.shape, generator=rng)
     made = kernels.image_gradient(
-        there(gradient), coordinates, None, None, mode="lifting", padding=padding, size=given.size
-    )
+        there(gradient), coordinates, None, None, mode="lifting", padding=padding, size=given.size,
+        dtype=torch.float32,
+    )  # fmt: skip
     wanted = torch.zeros_like(given.image)
     if padding != "fill":
         wanted[:, :, 0, 0] = gradient.sum((2, 3))
@@ -343,7 +345,8 @@ def test_a_motion_that_no_fixed_point_holds_shows_nothing(kernels, rng):
     )
     assert not real.any()
     assert torch.equal(value, torch.full_like(value, 3.0))
-    assert not kernels.image_gradient(value, coordinates, None, None, size=(5, 4), **options).any()
+    made = kernels.image_gradient(value, coordinates, None, None, size=(5, 4), dtype=torch.float32, **options)
+    assert not made.any()
 
 
 @runs
@@ -351,7 +354,8 @@ def test_an_output_that_shows_one_point_gives_it_all_gradient(kernels):
     coordinates = torch.zeros(1, 2, 3, dtype=torch.int64, device=DEVICE)
     coordinates[0, :, 2] = torch.tensor([3 << 31, 5 << 30])  # (1.5, 1.25)
     gradient = torch.ones(1, 1, 5, 6, device=DEVICE)
-    made = kernels.image_gradient(gradient, coordinates, None, None, mode="bilinear", padding="fill", size=(4, 4))
+    options = {"mode": "bilinear", "padding": "fill", "dtype": torch.float32}
+    made = kernels.image_gradient(gradient, coordinates, None, None, size=(4, 4), **options)
     wanted = torch.zeros(4, 4)
     wanted[1:3, 1:3] = 30 * torch.tensor([[0.375, 0.375], [0.125, 0.125]])
     assert_close(made[0, 0].cpu(), wanted)
@@ -363,7 +367,7 @@ def test_gradients_are_the_same_bits_every_time(kernels, rng):
     gradient, coordinates = there(torch.randn(1, 1, 18, 34, generator=rng)), packed(given.transform, "bilinear")
     options = {"mode": "bilinear", "padding": "border"}
     for made in (
-        lambda: kernels.image_gradient(gradient, coordinates, None, None, **options, size=(3, 6)),
+        lambda: kernels.image_gradient(gradient, coordinates, None, None, **options, size=(3, 6), dtype=torch.float32),
         lambda: kernels.matrix_gradient(there(given.image), gradient, coordinates, None, None, **options),
     ):
         assert torch.equal(made(), made())
@@ -379,7 +383,7 @@ def test_nothing_of_what_is_given_is_written(kernels, rng):
     image, coordinates, valid, mean, std, gradient = taken
     options = {"mode": "bilinear", "padding": "fill"}
     kernels.forward(image, coordinates, valid, (mean, std), fill=0.0, dtype=torch.float32, out_size=(12, 8), **options)
-    kernels.image_gradient(gradient, coordinates, valid, std, size=(9, 11), **options)
+    kernels.image_gradient(gradient, coordinates, valid, std, size=(9, 11), dtype=torch.float32, **options)
     kernels.matrix_gradient(image, gradient, coordinates, valid, std, **options)
     for now, then in zip(taken, before, strict=True):
         assert_close(now, then, rtol=0, atol=0, equal_nan=True)
@@ -406,6 +410,306 @@ def test_float64_is_left_to_the_reference(kernels, rng):
         warped(kernels, given)
 
 
+@runs
+@pytest.mark.parametrize(("mode", "padding"), [("bilinear", "border"), ("lifting", "fill")])
+def test_gradients_come_in_the_type_asked_for(kernels, mode, padding, rng):
+    given = case(rng, mode=mode, kind="rigid", batch=1, channels=2, size=(4, 5), out_size=(5, 4))
+    gradient = there(torch.randn(1, 2, 5, 4, generator=rng).half())
+    taken = gradient, packed(given.transform, mode), None, None
+    options = {"mode": mode, "padding": padding, "size": given.size}
+    wide, half = (kernels.image_gradient(*taken, **options, dtype=dtype) for dtype in (torch.float32, torch.float16))
+    assert (wide.dtype, half.dtype) == (torch.float32, torch.float16)
+    assert torch.equal(wide.half(), half)
+    assert torch.equal(wide, half.float()) == (mode == "lifting")
+
+
+def comparison(
+    generator, *, batch=2, classes=3, frame=(6, 7), size=(7, 5), kinds=("mild", "mild"), dtype=torch.float32,
+    last=False, masked=False, holes=False, loss="mse", softmax=True, detach=0, mask=True,
+):  # fmt: skip
+    """Everything that two predictions are compared with."""
+    sides = []
+    for kind in kinds:
+        pred = torch.randn(batch, classes, *frame, generator=generator) * 3
+        # Without a softmax "kl" is asked of probabilities, 0 among them.
+        pred = pred if softmax or loss == "mse" else torch.rand(pred.shape, generator=generator).round(decimals=1)
+        valid = torch.ones(batch, 1, *frame, dtype=torch.bool)
+        if masked:
+            valid = torch.rand(valid.shape, generator=generator) < 0.85
+            pred = torch.where(valid, pred, math.nan)
+        if holes:
+            pred = torch.where(torch.rand(pred.shape, generator=generator) < 0.05, math.inf, pred)
+        pred = pred.to(dtype)
+        if last:
+            pred = pred.contiguous(memory_format=torch.channels_last)
+        sides.append(SimpleNamespace(pred=pred, valid=valid, transform=motion(kind, batch, frame, size, generator)))
+    return SimpleNamespace(
+        sides=sides, size=size, loss=loss, softmax=softmax, detach=detach, mask=mask,
+        scale=torch.rand((), generator=generator) + 0.5,
+    )  # fmt: skip
+
+
+def composed(given):
+    """The objective by the reference and plain torch: sum, count, slopes of both sides, gradients to both."""
+    leaves, images, restored, shown = [], [], [], []
+    for side in given.sides:
+        leaf = side.pred.clone().requires_grad_()
+        image = torch.where(side.valid, leaf, 0).float()
+        image = image.softmax(1) if given.softmax else image
+        value, real = warp_reference(
+            image, side.transform, side.valid, mode="bilinear", padding="fill", fill=0.0, normalize=None,
+            dtype=torch.float32,
+        )  # fmt: skip
+        leaves.append(leaf)
+        images.append(image)
+        restored.append(value)
+        shown.append(real)
+    compared = shown[0] & shown[1] if given.mask else torch.ones_like(shown[0])
+    first, second = (torch.where(compared, value, 0) for value in restored)
+    if given.loss == "mse":
+        total = (first - second).square().sum()
+    else:
+        tiny = torch.finfo(torch.float32).tiny
+        sources = [value.detach() if given.detach == i + 1 else value for i, value in enumerate((first, second))]
+        ratio = sources[0].clamp_min(tiny).log() - sources[1].clamp_min(tiny).log()
+        weight = {0: (sources[0] - sources[1]) / 2, 1: sources[0], 2: -sources[1]}[given.detach]
+        total = (weight * ratio).sum()
+    slopes = torch.autograd.grad(total, restored, retain_graph=True, allow_unused=True)
+    reached = torch.autograd.grad(total, images, retain_graph=True, allow_unused=True)
+    gradients = torch.autograd.grad(total * given.scale, leaves, allow_unused=True)
+    # A pixel that is not compared has no gradient, where torch leads 0 through an infinite logit to NaN.
+    gradients = [
+        None if one is None else torch.where((to_image != 0).any(1, keepdim=True), one, 0)
+        for one, to_image in zip(gradients, reached, strict=True)
+    ]
+    return total.detach(), compared.sum(), slopes, gradients
+
+
+def compared_by(kernels, given, *, wanted=True):
+    places = [packed(side.transform, "bilinear") for side in given.sides]
+    made = kernels.consistency(
+        *(there(side.pred) for side in given.sides), *places, *(there(side.valid) for side in given.sides),
+        loss=given.loss, softmax=given.softmax, detach=given.detach, mask=given.mask, wanted=wanted, size=given.size,
+    )  # fmt: skip
+    return made, places
+
+
+def pulled_back(kernels, given, number, slopes, places, factor=1.0):
+    side = given.sides[number]
+    return kernels.consistency_gradient(
+        there(side.pred), slopes, places, None if given.mask else there(side.valid), there(given.scale * factor),
+        softmax=given.softmax,
+    )  # fmt: skip
+
+
+def assert_close_to_largest(made, right, limit):
+    known = right[right.isfinite()]
+    largest = float(known.abs().max()) if known.numel() else 0.0
+    assert_close(made, right, rtol=limit, atol=limit * max(1.0, largest), equal_nan=True)
+
+
+def assert_same_comparison(kernels, given):
+    (total, count, *slopes), places = compared_by(kernels, given)
+    total_expected, count_expected, slopes_expected, gradients = composed(given)
+    assert (total.dtype, total.shape, count.dtype, count.shape) == (torch.float32, (), torch.int64, ())
+    assert count.item() == count_expected.item()
+    limit = 1e-5 if given.loss == "mse" else 5e-5
+    assert_close(total.cpu(), total_expected, rtol=limit, atol=limit * max(1, int(count)), equal_nan=True)
+    shape = kernels.slopes_shape(given.sides[0].pred.shape, given.size)
+    for number, (made, right) in enumerate(zip(slopes, slopes_expected, strict=True)):
+        if (number == 1 and given.loss == "mse") or (given.loss == "kl" and given.detach == number + 1):
+            assert made.shape == (0,)
+        else:
+            assert made.is_contiguous()
+            assert made.shape == shape
+            assert made.dtype == torch.float32
+            # One slope serves both sides of "mse", half the derivative in the first.
+            assert_close_to_largest(made.cpu(), right / 2 if given.loss == "mse" else right, limit)
+    for number, right in enumerate(gradients):
+        if given.loss == "kl" and given.detach == number + 1:
+            continue
+        one, factor = (slopes[0], 2.0 - 4.0 * number) if given.loss == "mse" else (slopes[number], 1.0)
+        made = pulled_back(kernels, given, number, one, places[number], factor)
+        pred = given.sides[number].pred
+        assert made.dtype == pred.dtype
+        layouts = (torch.contiguous_format, torch.channels_last)
+        assert any(made.is_contiguous(memory_format=o) and pred.is_contiguous(memory_format=o) for o in layouts)
+        assert_close_to_largest(made.cpu(), right, 2 * GRADIENT_TOLERANCE[pred.dtype])
+
+
+@runs
+@pytest.mark.parametrize(
+    ("loss", "softmax", "detach", "mask", "classes"),
+    [
+        *(("mse", True, 0, True, 7), ("mse", False, 0, False, 2), ("kl", True, 0, True, 3), ("kl", True, 1, False, 2)),
+        *(("kl", False, 2, True, 2), ("mse", True, 0, False, 18)),
+    ],
+)
+def test_predictions_are_compared_as_by_the_reference(kernels, loss, softmax, detach, mask, classes, rng):
+    options = {"loss": loss, "softmax": softmax, "detach": detach, "mask": mask, "classes": classes}
+    frames = {"frame": (5, 6), "size": (6, 5), "batch": 1, "kinds": ("rigid", "mild")}
+    assert_same_comparison(kernels, comparison(rng, **options, **frames, masked=True))
+
+
+@runs
+def test_frames_of_several_tiles_are_compared(kernels, rng):
+    # Far apart, so that whole tiles compare nothing.
+    given = comparison(rng, classes=2, frame=(6, 34), size=(17, 40), kinds=("rigid", "rigid"), mask=True)
+    matrix = given.sides[1].transform.matrix.clone()
+    matrix[1, 0, 2] += 20
+    given.sides[1].transform = AffineTransform(matrix, (6, 34), (17, 40))
+    assert_same_comparison(kernels, given)
+
+
+@st.composite
+def comparisons(draw, side, batch, classes):
+    sides = st.integers(1, side)
+    kinds = st.sampled_from(("lattice", "rigid", "mild", "extreme"))
+    options = {
+        "batch": draw(st.integers(0, batch)),
+        "classes": draw(st.integers(1, classes)),
+        "frame": (draw(sides), draw(sides)),
+        "size": (draw(sides), draw(sides)),
+        "kinds": (draw(kinds), draw(kinds)),
+        "dtype": draw(st.sampled_from([torch.float32, torch.float32, torch.float16, torch.bfloat16])),
+        "loss": draw(st.sampled_from(["mse", "kl"])),
+        "detach": draw(st.integers(0, 2)),
+        **{name: draw(st.booleans()) for name in ("softmax", "mask", "masked", "last")},
+    }
+    if options["kinds"] == ("lattice", "lattice") and options["loss"] == "mse":
+        options["holes"] = draw(st.booleans())
+    return options, draw(st.integers(0, 2**31))
+
+
+def check_any_comparison(kernels, options, seed):
+    assert_same_comparison(kernels, comparison(torch.Generator().manual_seed(seed), **options))
+
+
+@runs
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(comparisons(side=7, batch=2, classes=3))
+def test_any_comparison(kernels, drawn):
+    check_any_comparison(kernels, *drawn)
+
+
+@runs
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(comparisons(side=40, batch=3, classes=20))
+def test_any_comparison_at_any_size(kernels, drawn):
+    check_any_comparison(kernels, *drawn)
+
+
+@runs
+@pytest.mark.parametrize("loss", ["mse", "kl"])
+def test_where_nothing_is_compared_there_is_no_loss_and_no_gradient(kernels, loss, rng):
+    given = comparison(rng, batch=1, classes=2, loss=loss, frame=(4, 5), size=(5, 4), kinds=("rigid", "rigid"))
+    for side in given.sides:
+        side.valid = torch.zeros_like(side.valid)
+        side.pred = torch.full_like(side.pred, math.nan)
+    (total, count, *slopes), places = compared_by(kernels, given)
+    assert total.item() == 0
+    assert count.item() == 0
+    for number in range(2):
+        one = slopes[0] if loss == "mse" else slopes[number]
+        assert not one.any()
+        assert not pulled_back(kernels, given, number, one, places[number]).any()
+
+
+@runs
+def test_the_same_prediction_where_it_is_differs_in_nothing(kernels, rng):
+    given = comparison(rng, classes=4, frame=(5, 6), size=(5, 6))
+    given.sides[0].transform = AffineTransform.identity(2, (5, 6))
+    given.sides[1] = given.sides[0]
+    (total, count, slopes, _), places = compared_by(kernels, given)
+    assert total.item() == 0
+    assert count.item() == 2 * 5 * 6
+    assert not slopes.any()
+    # A prediction that is not moved reads itself alone: the gradient is the slope, the softmax led through.
+    slopes = torch.randn(2, 4, 5, 6, generator=rng)
+    leaf = given.sides[0].pred.clone().requires_grad_()
+    (right,) = torch.autograd.grad(leaf.softmax(1), leaf, slopes * given.scale)
+    assert_close(pulled_back(kernels, given, 0, there(slopes), places[0]).cpu(), right, rtol=1e-5, atol=1e-6)
+
+
+@runs
+@pytest.mark.parametrize("softmax", [False, True])
+def test_infinite_neighbours_on_the_lattice_are_not_compared(kernels, softmax, rng):
+    given = comparison(
+        rng, batch=1, frame=(6, 6), size=(6, 6), kinds=("lattice", "lattice"), holes=True, softmax=softmax
+    )
+    given.sides[0].transform = AffineTransform.rot90(1, 1, (6, 6))
+    given.sides[1].transform = AffineTransform.hflip(1, (6, 6))
+    (_, count, slopes, _), _ = compared_by(kernels, given)
+    images = [side.pred.softmax(1) if softmax else side.pred for side in given.sides]
+    assert count.item() == 36
+    right = torch.rot90(images[0], 1, (2, 3)) - images[1].flip(3)
+    assert_close(slopes.cpu(), right, rtol=1e-6, atol=1e-6, equal_nan=True)
+    assert_same_comparison(kernels, given)
+
+
+@runs
+@pytest.mark.parametrize("classes", [3, 17])
+def test_a_class_at_minus_infinity_has_no_part(kernels, classes, rng):
+    given = comparison(rng, batch=1, classes=classes, frame=(4, 4), size=(4, 4), kinds=("rigid", "rigid"))
+    for side in given.sides:
+        side.pred[:, ::2, 1:3] = -math.inf
+    assert_same_comparison(kernels, given)
+
+
+@runs
+def test_slopes_are_made_only_where_they_are_wanted(kernels, rng):
+    given = comparison(rng, loss="kl", classes=2, frame=(4, 5), size=(5, 4))
+    (total, count, *slopes), _ = compared_by(kernels, given)
+    (alone, number, *none), _ = compared_by(kernels, given, wanted=False)
+    assert [one.shape for one in none] == [(0,), (0,)]
+    assert torch.equal(alone, total)
+    assert torch.equal(number, count)
+    assert [one.shape for one in slopes] == [(2, 2, 5, 4)] * 2
+
+
+@runs
+def test_comparisons_read_what_lies_anyhow_give_the_same_bits_and_write_nothing(kernels, rng):
+    given = comparison(rng, classes=2, frame=(6, 5), size=(5, 6), masked=True, mask=False)
+    pool, shown = torch.full((2, 2, 9, 16), math.nan), torch.zeros(2, 1, 7, 12, dtype=torch.bool)
+    pool[:, :, 2:8, 1:11:2] = given.sides[0].pred
+    shown[:, :, :6, 1:11:2] = given.sides[0].valid
+    once, places = compared_by(kernels, given)
+    back = pulled_back(kernels, given, 0, once[2], places[0])
+    given.sides[0].pred, given.sides[0].valid = pool[:, :, 2:8, 1:11:2], shown[:, :, :6, 1:11:2]
+    given.sides[1].valid = given.sides[1].valid.transpose(2, 3).contiguous().transpose(2, 3)
+    taken = [*(t for side in given.sides for t in (side.pred, side.valid)), *places, once[2], given.scale]
+    before = [t.clone() for t in taken]
+    again, _ = compared_by(kernels, given)
+    for one, other in zip(once, again, strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(pulled_back(kernels, given, 0, again[2], places[0]), back)
+    for now, then in zip(taken, before, strict=True):
+        assert_close(now, then, rtol=0, atol=0, equal_nan=True)
+
+
+@runs
+def test_the_comparison_sees_a_prediction_read_beside_its_place(kernels, rng, monkeypatch):
+    given = comparison(rng, classes=2, frame=(5, 5), size=(5, 5), kinds=("rigid", "rigid"))
+    assert_same_comparison(kernels, given)
+    right = packed
+    beside = torch.tensor([0, 0, 1 << 24], device=DEVICE)
+    monkeypatch.setitem(globals(), "packed", lambda *motion: right(*motion) + beside)
+    with pytest.raises(AssertionError):
+        assert_same_comparison(kernels, given)
+
+
+@runs
+def test_float64_predictions_are_left_to_the_reference(kernels, rng):
+    given = comparison(rng, dtype=torch.float64)
+    with pytest.raises(BackendUnavailable, match='backend="torch"'):
+        compared_by(kernels, given)
+    slopes = torch.zeros(2, 3, 7, 5, device=DEVICE)
+    with pytest.raises(BackendUnavailable, match='backend="torch"'):
+        pulled_back(kernels, given, 0, slopes, packed(given.sides[0].transform, "bilinear"))
+
+
 compiled = pytest.mark.skipif(INTERPRETED, reason="interpreted kernels are not compiled")
 
 
@@ -416,7 +720,7 @@ def test_without_cuda_the_backend_is_not_there(kernels, rng):
         warped(kernels, case(rng, mode="bilinear"))
 
 
-def compile_only(kernel, grid, device, *args, tunable=True, **constants):
+def compile_only(kernel, grid, device, *args, tunable=True, wide=False, **constants):
     """In place of `launch`: compile for a Hopper GPU what would be started."""
     import triton
     from triton.backends.compiler import GPUTarget
@@ -431,7 +735,8 @@ def compile_only(kernel, grid, device, *args, tunable=True, **constants):
             signature[name] = mangle_type(value)
     signature = {name: signature.get(name, "constexpr") for name in kernel.arg_names}
     source = ASTSource(fn=kernel, signature=signature, constexprs=fixed)
-    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": True})
+    options = {"enable_fp_fusion": True, "num_warps": 8 if wide else 4}
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
     assert "cubin" in made.asm
     # No atomics: sums in a fixed order.
     assert "atom" not in made.asm["ptx"]
@@ -454,7 +759,7 @@ def check_compiled(monkeypatch, **options):
     )  # fmt: skip
     if value.dtype.is_floating_point:
         std = None if given.statistics is None else given.statistics[1]
-        adjoint.image_gradient(value, coordinates, given.valid, std, size=given.size, **arguments)
+        adjoint.image_gradient(value, coordinates, given.valid, std, size=given.size, dtype=value.dtype, **arguments)
         slope.matrix_gradient(given.image, value, coordinates, given.valid, std, **arguments)
 
 
@@ -471,6 +776,45 @@ def check_compiled(monkeypatch, **options):
 )
 def test_kernels_compile(kernels, options, monkeypatch):
     check_compiled(monkeypatch, **options)
+
+
+def check_comparison_compiled(monkeypatch, **options):
+    from s4aug.backends.triton import footprint, objective, pullback, sample
+
+    for module in (sample, footprint, objective, pullback):
+        monkeypatch.setattr(module, "launch", compile_only)
+    for module in (objective, pullback):
+        monkeypatch.setattr(module, "check_there", lambda *_: None)
+    given = comparison(torch.Generator().manual_seed(0), **options)
+    (*_, slopes1, slopes2), places = compared_by(objective, given)
+    slopes = slopes2 if given.loss == "kl" and given.detach == 1 else slopes1
+    pulled_back(pullback, given, 0, slopes, places[0])
+
+
+@compiled
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"classes": 7},
+        {"classes": 20, "dtype": torch.bfloat16, "last": True, "mask": False},
+        {"classes": 16, "loss": "kl", "dtype": torch.float16},
+        {"classes": 1, "loss": "kl", "softmax": False, "detach": 1},
+    ],
+    ids=["mse", "mse-many-bfloat16", "kl-float16", "kl-one"],
+)
+def test_the_objective_compiles(kernels, options, monkeypatch):
+    check_comparison_compiled(monkeypatch, **options)
+
+
+@compiled
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("classes", [1, 2, 7, 16, 17])
+def test_every_objective_compiles(kernels, classes, dtype, monkeypatch):
+    for loss, softmax, mask in itertools.product(("mse", "kl"), (False, True), (False, True)):
+        for detach in (0, 1, 2) if loss == "kl" else (0,):
+            options = {"loss": loss, "softmax": softmax, "mask": mask, "detach": detach}
+            check_comparison_compiled(monkeypatch, classes=classes, dtype=dtype, **options)
 
 
 @compiled
