@@ -71,6 +71,9 @@ def assert_as_composed(pair, both, **options):
         assert mine[side].isfinite().all()
         largest = float(expected[side].abs().max()) if expected[side].numel() else 0.0
         limit = ROUNDING[pair[0].dtype] * max(largest, 1e-6)
+        if options.get("loss") == "kl" and not options.get("mask", True):
+            # Beside what is 0 the slope is half of log(tiny), and the softmax takes its mean off again.
+            limit += 4 * torch.finfo(torch.float32).eps * 87 / 2
         assert_close(mine[side], expected[side], rtol=0, atol=limit)
         last = pair[0].is_contiguous(memory_format=torch.channels_last) and not pair[0].is_contiguous()
         assert mine[side].is_contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
@@ -114,6 +117,7 @@ def check_any(shape, pixels, options, seed):
 
 FIXED = {"loss": "mse", "activation": "softmax", "classes": "mean", "detach": None, "mask": True}
 FRAME = {"kind": "gentle", "batch": 2, "size": (33, 20), "masked": True}
+APART = {"kind": "apart", "batch": 1, "size": (7, 7), "masked": False}
 PIXELS = {"classes": 7, "dtype": torch.float32, "last": False}
 
 
@@ -122,6 +126,7 @@ class TestAgainstTheComposition:
     @example((FRAME, PIXELS, FIXED, 0))
     @example((FRAME, PIXELS | {"classes": 19, "last": True}, FIXED, 0))
     @example((FRAME, PIXELS | {"dtype": torch.bfloat16}, FIXED | {"loss": "kl", "mask": False}, 0))
+    @example((APART, PIXELS | {"classes": 2}, FIXED | {"loss": "kl", "mask": False}, 0))
     @given(objectives(largest=67))
     def test_value_count_and_gradients(self, drawn):
         check_any(*drawn)
