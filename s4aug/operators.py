@@ -117,9 +117,13 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     kept = image if inverse is not None and inverse.requires_grad else None
     ctx.save_for_backward(kept, inverse, places, valid, std)
     ctx.of = mode, padding, image.dtype, tuple(image.shape[-2:])
+    # Validity has no gradient, and no zeros are made for one.
+    ctx.set_materialize_grads(False)
 
 
-def _warp_backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+def _warp_backward(ctx: Any, gradient: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+    if gradient is None:
+        return (None,) * 12
     image, inverse, places, valid, std = ctx.saved_tensors
     mode, padding, dtype, size = ctx.of
     to_image = to_inverse = None
