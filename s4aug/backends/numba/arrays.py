@@ -25,6 +25,11 @@ CONVERTED = (torch.bfloat16, *((torch.float16,) if converts_half() else ()))
 READ_AS_THEY_ARE = (torch.uint8, torch.uint16, torch.float32)
 
 
+def readable(image: Tensor) -> Tensor:
+    """Pixels of a type that the quick kernels read."""
+    return image if image.dtype in (*READ_AS_THEY_ARE, *CONVERTED) else image.float()
+
+
 def flat(image: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:  # [B, C, H, W] -> [B, C * H * W]
     """Pixels of each sample as they lie, and the steps to the next channel, row and column."""
     batch, channels, height, width = image.shape

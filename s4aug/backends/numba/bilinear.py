@@ -9,7 +9,7 @@ from torch import Tensor
 from ...checks import Size, order_of
 from ...transform import settling
 from . import pages
-from .arrays import CONVERTED, READ_AS_THEY_ARE, flat, masks, parts
+from .arrays import CONVERTED, flat, masks, parts, readable
 from .collect import scatter_bilinear
 from .quick import bilinear_rows
 from .threads import run
@@ -36,7 +36,7 @@ def forward(
     real = torch.empty(batch, 1, *out_size, dtype=torch.bool)
     kind = dtype if dtype in CONVERTED else torch.float32
     out = pages.empty((batch, channels, *out_size), kind, order_of(image))
-    pixels, steps = flat(_read(image))
+    pixels, steps = flat(readable(image))
     places, out_steps = flat(out)
     where, given, shown = coordinates.contiguous().numpy(), masks(valid), real[:, 0].numpy()
     statistics = (None, None) if normalize is None else tuple(part.float().numpy() for part in normalize)
@@ -65,7 +65,7 @@ def image_gradient(
     batch, channels, *shape = gradient.shape
     kind = dtype if dtype in CONVERTED else torch.float32
     out = pages.empty((batch, channels, *size), kind, order_of(gradient))
-    given, steps = flat(_read(gradient))
+    given, steps = flat(readable(gradient))
     places, out_steps = flat(out)
     where, covered = coordinates.contiguous().numpy(), masks(valid)
     spread, slack = None if std is None else std.float().numpy(), settling((shape[0], shape[1]))
@@ -87,8 +87,3 @@ def lane_groups(channels: int) -> Iterator[tuple[int, int, int]]:
     lanes = 4 if channels <= 4 else 8
     for first in range(0, channels, lanes):
         yield first, min(lanes, channels - first), lanes
-
-
-def _read(image: Tensor) -> Tensor:
-    """Pixels of a type that the kernels read."""
-    return image if image.dtype in (*READ_AS_THEY_ARE, *CONVERTED) else image.float()

@@ -9,7 +9,7 @@ from numba import njit
 
 from .columns import inside_columns, mask_row, weigh_row, within
 from .lanes import scatter_planes
-from .output import put_row, row_to_fill
+from .output import is_filled_there, put_row, row_to_fill
 from .rows import FRACTION_BITS
 
 
@@ -71,13 +71,14 @@ def scatter_bilinear(
     for c in range(channels):
         for y in range(top, bottom):
             at = (first_channel + c) * out_steps[0] + y * out_steps[1]
-            row = row_to_fill(out, at, width, spare) if out_steps[2] == 1 else spare
+            row = row_to_fill(out, at, out_steps[2], spare)
             line = sums[(y - top + 1) * width * lanes + c :]
             for x in range(width):
                 row[x] = line[x * lanes]
             if std is not None:
                 row /= std[first_channel + c]
-            put_row(row, out, at, out_steps[2])
+            if not is_filled_there(out, out_steps[2]):
+                put_row(row, out, at, out_steps[2])
 
 
 @njit(nogil=True, cache=True)

@@ -6,8 +6,10 @@ from numba import njit
 from .collect import new_sums, taps_in_rows
 from .columns import inside_columns, mask_row, weigh_row
 from .lanes import PIXELS, gather_lanes, pack_four, scatter_packed, unpack_four
+from .output import put_row
 from .prefetch import prefetch
 from .rows import FRACTION_BITS
+from .softmax import read_row
 
 MSE, KL = range(2)
 ROWS_AHEAD = 3
@@ -15,15 +17,33 @@ TINY = np.float32(np.finfo(np.float32).tiny)
 
 
 @njit(nogil=True, cache=True)
-def pack_pixels(classes, planes, packed, first, last):
-    """Put the channels of pixels first..last side by side; lane i begins at `planes[i]` of the flat `classes`."""
-    lanes = len(planes)
-    whole = last - (last - first) % PIXELS
-    for pixel in range(first, whole, PIXELS):
-        pack_four(classes, pixel, planes, packed, pixel * lanes)
-    for lane in range(lanes):
-        for pixel in range(whole, last):
-            packed[pixel * lanes + lane] = classes[planes[lane] + pixel]
+def pack_rows(logits, steps, classes, width, softmax, planes, packed, first, last):
+    """Put the classes of each pixel in rows first..last side by side.
+
+    Args:
+        logits: Flat, of one sample.
+        steps: To the next class, row and column.
+        classes: How many.
+        width: Of a row.
+        softmax: Whether to make probabilities.
+        planes: For each group and lane the class times the width; for lanes that are nobody's one class more.
+        packed: [groups, (h * w + w + 1) * lanes], written.
+        first: First row of this chunk.
+        last: One past its last row.
+    """
+    lanes = len(planes[0])
+    whole = width - width % PIXELS
+    rows, spare = np.zeros((classes + 1, width), np.float32), np.empty((2, width), np.float32)
+    flat = rows.reshape((classes + 1) * width)
+    for y in range(first, last):
+        read_row(logits, y * steps[1], steps, softmax, rows[:classes], spare[0], spare[1])
+        for group in range(len(planes)):
+            line = packed[group][y * width * lanes : (y + 1) * width * lanes]
+            for x in range(0, whole, PIXELS):
+                pack_four(flat, x, planes[group], line, x * lanes)
+            for lane in range(lanes):
+                for x in range(whole, width):
+                    line[x * lanes + lane] = flat[planes[group][lane] + x]
 
 
 @njit(nogil=True, cache=True)
@@ -136,7 +156,23 @@ def _divergences(one, other, detach, first_slope, second_slope):
 
 
 @njit(nogil=True, cache=True)
-def pull_back_rows(slopes, out_size, coordinates, slack, valid, scale, softmax, classes, planes, top, bottom):
+def pull_back_rows(
+    slopes,
+    out_size,
+    coordinates,
+    slack,
+    valid,
+    scale,
+    softmax,
+    logits,
+    steps,
+    shape,
+    out,
+    out_steps,
+    planes,
+    top,
+    bottom,
+):
     """The gradient to one prediction, in its rows top..bottom.
 
     Args:
@@ -147,12 +183,16 @@ def pull_back_rows(slopes, out_size, coordinates, slack, valid, scale, softmax, 
         valid: [h, w] bool, or None.
         scale: Times the slopes.
         softmax: Whether to go on to the logits.
-        classes: [K, h, w] float32: probabilities where `softmax`; written.
+        logits: The prediction, flat.
+        steps: To its next class, row and column.
+        shape: [K, h, w] of the prediction.
+        out: Flat, written.
+        out_steps: As `steps`.
         planes: For each group and lane the class times the width; for lanes that are nobody's the last class.
         top: First row of this chunk.
         bottom: One past its last row.
     """
-    count, height, width = classes.shape
+    count, height, width = shape
     columns, lanes, groups = out_size[1], len(planes[0]), len(slopes)
     sums = new_sums(top, bottom, width, lanes * groups).reshape(groups, -1)
     index, corners = np.empty(columns, np.int32), np.empty((4, columns), np.float32)
@@ -171,11 +211,17 @@ def pull_back_rows(slopes, out_size, coordinates, slack, valid, scale, softmax, 
                     at = np.int64(index[x]) * lanes
                     scatter_packed(slopes[group], source, planes[0], corners, x, sums[group], at, width * lanes)
                 source += lanes
-    line, dot, reached = np.empty(count * width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
+    rows, line = np.empty((count, width), np.float32), np.empty((count, width), np.float32)
+    spare = np.empty((2, width), np.float32)
     for y in range(top, bottom):
         for group in range(groups):
-            _unpack_row(sums[group], (y - top + 1) * width * lanes, planes[group], width, line)
-        _leave_softmax(classes, y, line.reshape(count, width), dot, reached, np.float32(scale), softmax)
+            _unpack_row(sums[group], (y - top + 1) * width * lanes, planes[group], width, line.reshape(count * width))
+        if softmax:
+            read_row(logits, y * steps[1], steps, True, rows, spare[0], spare[1])
+            _leave_softmax(rows, line, spare[0], spare[1])
+        for k in range(count):
+            line[k] *= np.float32(scale)
+            put_row(line[k], out, k * out_steps[0] + y * out_steps[1], out_steps[2])
 
 
 @njit(nogil=True, cache=True)
@@ -190,22 +236,18 @@ def _unpack_row(packed, source, planes, width, line):
 
 
 @njit(nogil=True, cache=True)
-def _leave_softmax(classes, y, line, dot, reached, scale, softmax):
-    """The gradient to the logits of a row, over their probabilities p: p * (g - sum of p * g)."""
-    if not softmax:
-        for k in range(len(classes)):
-            classes[k, y][:] = line[k] * scale
-        return
+def _leave_softmax(probabilities, line, dot, reached):
+    """Turn the gradient g of a row to its probabilities p into that to the logits: p * (g - sum of p * g)."""
     dot[:] = 0
     reached[:] = 0
-    for k in range(len(classes)):
-        probability, gradient = classes[k, y], line[k]
+    for k in range(len(line)):
+        p, g = probabilities[k], line[k]
         for x in range(len(dot)):
-            dot[x] += probability[x] * gradient[x]
-            reached[x] += abs(gradient[x])
-    for k in range(len(classes)):
-        probability, gradient = classes[k, y], line[k]
+            dot[x] += p[x] * g[x]
+            reached[x] += abs(g[x])
+    for k in range(len(line)):
+        p, g = probabilities[k], line[k]
         for x in range(len(dot)):
-            # What nobody read may be no number.
-            changed = probability[x] * ((gradient[x] - dot[x]) * scale)
-            probability[x] = changed if reached[x] != 0 else np.float32(0)
+            # The logits that nobody read may be no numbers.
+            changed = p[x] * (g[x] - dot[x])
+            g[x] = changed if reached[x] != 0 else np.float32(0)

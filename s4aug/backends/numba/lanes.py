@@ -117,6 +117,18 @@ def as_float(typing: Any, array: Any, at: Any) -> Any:
 
 
 @intrinsic
+def bits_of(typing: Any, value: Any) -> Any:
+    """The bits of a float32 as int32."""
+    return types.int32(types.float32), lambda context, builder, signature, given: builder.bitcast(given[0], NUMBER)
+
+
+@intrinsic
+def float_of(typing: Any, bits: Any) -> Any:
+    """The float32 that the bits of an int32 make."""
+    return types.float32(types.int32), lambda context, builder, signature, given: builder.bitcast(given[0], FLOAT)
+
+
+@intrinsic
 def store_rounded(typing: Any, array: Any, at: Any, value: Any) -> Any:
     """`array[at] = value` for a float32, rounded to the nearest, ties to even, where the array holds 16 bits."""
 

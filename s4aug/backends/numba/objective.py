@@ -1,4 +1,4 @@
-"""The consistency objective and its gradient, one sample after the other, so that what it reads stays in the cache."""
+"""The consistency objective and its gradient; one sample after the other, so that what it reads stays in the cache."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,8 @@ from torch import Tensor
 from ...checks import Size, order_of
 from ...transform import settling
 from . import difference, pages
-from .difference import compare_rows, pack_pixels, pull_back_rows
+from .arrays import flat, masks, readable
+from .difference import compare_rows, pack_rows, pull_back_rows
 from .threads import run
 
 LOSSES = {"mse": difference.MSE, "kl": difference.KL}
@@ -60,29 +61,34 @@ def consistency(
         pages.empty(slopes_shape(pred1.shape, size) if wanted and each else (0,), torch.float32)
         for each in (loss == "mse" or detach != 1, loss == "kl" and detach != 2)
     ]
-    # One more plane of zeros is what lanes without a class are packed from.
-    planar = pages.empty((classes + 1, *shape), torch.float32)
-    planar[classes] = 0
-    area = shape[0] * shape[1]
-    packed = [pages.empty((groups, (area + shape[1] + 1) * lanes), torch.float32) for _ in range(2)]
+    slopes = [each.flatten(2) if each.ndim > 1 else each.new_empty(batch, groups, 0) for each in kept]
+    packed = pages.empty((2, groups, (shape[0] * shape[1] + shape[1] + 1) * lanes), torch.float32).numpy()
+    logits, steps = zip(*(flat(readable(prediction)) for prediction in (pred1, pred2)), strict=True)
     where = [places.contiguous().numpy() for places in (places1, places2)]
-    masks = [valid[:, 0].contiguous().numpy() for valid in (valid1, valid2)]
-    options = (mask, LOSSES[loss], detach)
+    covered = [valid[:, 0].contiguous().numpy() for valid in (valid1, valid2)]
+    planes = _planes(groups, lanes, shape[1], classes)
     for b in range(batch):
-        for prediction, side in zip((pred1, pred2), packed, strict=True):
-            _activated(prediction[b], planar[:classes], softmax)
-            run(pack_pixels, _packing(planar, side, lanes, area))
-
-        def chunks(b: int = b) -> Iterator[tuple[object, ...]]:
-            for group in range(groups):
-                read = tuple(side[group].numpy() for side in packed), tuple(shape), tuple(w[b] for w in where)
-                slopes = tuple(each[b, group].flatten().numpy() if len(each) else each.numpy() for each in kept)
-                summed = numerators[b, group].numpy(), counts[b].numpy()
-                given = (*read, settling(size), tuple(m[b] for m in masks), (0,) * lanes, *options, slopes, *summed)
-                for first, last in _parts(size[0]):
-                    yield (*given, size[1], first, last)
-
-        run(compare_rows, chunks())
+        run(
+            pack_rows,
+            [
+                (logits[side][b], steps[side], classes, shape[1], softmax, planes, packed[side], *rows)
+                for side in range(2)
+                for rows in _parts(shape[0])
+            ],
+        )
+        read = tuple(shape), tuple(each[b] for each in where), settling(size), tuple(each[b] for each in covered)
+        run(
+            compare_rows,
+            [
+                (
+                    *((packed[0, group], packed[1, group]), *read, (0,) * lanes, mask, LOSSES[loss], detach),
+                    tuple(each[b, group].numpy() for each in slopes),
+                    *(numerators[b, group].numpy(), counts[b].numpy(), size[1], *rows),
+                )
+                for group in range(groups)
+                for rows in _parts(size[0])
+            ],
+        )
     return numerators.sum().float(), counts.sum(), kept[0], kept[1]
 
 
@@ -99,27 +105,24 @@ def consistency_gradient(
         scale: Scalar.
         softmax: As for `consistency`.
     """
-    batch, classes, height, width = prediction.shape
+    batch, *shape = prediction.shape
     groups, *out_size, lanes = slopes.shape[1:]
-    out = pages.empty(prediction.shape, prediction.dtype, order_of(prediction))
-    in_place = out.dtype == torch.float32 and out.is_contiguous()
-    spare = torch.empty(0 if in_place else classes, height, width)
-    where, masks = places.contiguous().numpy(), None if valid is None else valid[:, 0].contiguous().numpy()
-    planes = tuple(
-        tuple(width * min(first + lane, classes - 1) for lane in range(lanes)) for first in _firsts(groups, lanes)
-    )
-    slack = settling((out_size[0], out_size[1]))
-    for b in range(batch):
-        made = out[b] if in_place else spare
-        if softmax:
-            _activated(prediction[b], made, True)
-        mask = None if masks is None else masks[b]
-        given = (slopes[b].flatten(1).numpy(), tuple(out_size), where[b], slack, mask)
-        to = (float(scale), softmax, made.numpy(), planes)
-        run(pull_back_rows, ((*given, *to, top, bottom) for top, bottom in _parts(height)))
-        if not in_place:
-            out[b] = spare
-    return out
+    pixels = readable(prediction)
+    out = pages.empty(prediction.shape, pixels.dtype, order_of(prediction))
+    (logits, steps), (written, out_steps) = flat(pixels), flat(out)
+    where, covered = places.contiguous().numpy(), masks(valid)
+    planes = _planes(groups, lanes, shape[2], shape[0] - 1)
+    slack, factor = settling((out_size[0], out_size[1])), float(scale)
+
+    def chunks() -> Iterator[tuple[object, ...]]:
+        for b in range(batch):
+            mask = None if covered is None else covered[b]
+            read = (slopes[b].flatten(1).numpy(), tuple(out_size), where[b], slack, mask, factor, softmax)
+            for rows in _parts(shape[1]):
+                yield (*read, logits[b], steps, tuple(shape), written[b], out_steps, planes, *rows)
+
+    run(pull_back_rows, chunks())
+    return out.to(prediction.dtype)
 
 
 def groups_of(classes: int) -> tuple[int, int]:
@@ -134,23 +137,10 @@ def slopes_shape(shape: torch.Size, size: Size) -> tuple[int, ...]:
     return (shape[0], groups, *size, lanes)
 
 
-def _activated(prediction: Tensor, out: Tensor, softmax: bool) -> None:  # both [K, h, w]
-    if softmax:
-        torch.softmax(prediction, 0, dtype=torch.float32, out=out)
-    else:
-        out.copy_(prediction)
-
-
-def _packing(planar: Tensor, packed: Tensor, lanes: int, area: int) -> Iterator[tuple[object, ...]]:
-    classes, width = len(planar) - 1, planar.shape[2]
-    for group, first in enumerate(_firsts(len(packed), lanes)):
-        planes = tuple(area * min(first + lane, classes) for lane in range(lanes))
-        for top, bottom in _parts(planar.shape[1]):
-            yield planar.flatten().numpy(), planes, packed[group].numpy(), top * width, bottom * width
-
-
-def _firsts(groups: int, lanes: int) -> range:
-    return range(0, groups * lanes, lanes)
+def _planes(groups: int, lanes: int, width: int, last: int) -> tuple[tuple[int, ...], ...]:
+    """Where each lane's class begins in rows of all classes; lanes beyond the last class take that."""
+    firsts = range(0, groups * lanes, lanes)
+    return tuple(tuple(width * min(first + lane, last) for lane in range(lanes)) for first in firsts)
 
 
 def _parts(rows: int) -> Iterator[tuple[int, int]]:

@@ -6,35 +6,36 @@ from numba.extending import overload
 from .lanes import store_rounded
 
 
-def row_to_fill(out, at, columns, spare):
-    """Where to make a row of `columns` that begins at `at` in the flat `out` and lies side by side there."""
+def row_to_fill(out, at, step, spare):
+    """Where to make a row that begins at `at` in the flat `out`, pixels `step` apart."""
     raise NotImplementedError
 
 
 @overload(row_to_fill)
-def _(out, at, columns, spare):
+def _(out, at, step, spare):
     if out.dtype == types.float32:
-        return lambda out, at, columns, spare: out[at : at + columns]
-    return lambda out, at, columns, spare: spare
+        return lambda out, at, step, spare: out[at : at + len(spare)] if step == 1 else spare
+    return lambda out, at, step, spare: spare
 
 
 @njit(nogil=True, cache=True)
 def put_row(line, out, at, step):
-    """Put a row into the flat `out`, pixels `step` apart, unless it was made there."""
+    """Put a row into the flat `out`, pixels `step` apart."""
     if step == 1:
-        if not _is_made_there(out):
-            for x in range(len(line)):
-                store_rounded(out, at + x, line[x])
+        for x in range(len(line)):
+            store_rounded(out, at + x, line[x])
         return
     for x in range(len(line)):
         store_rounded(out, at + x * step, line[x])
 
 
-def _is_made_there(out):
+def is_filled_there(out, step):
+    """Whether rows are made in place, and so need not be put."""
     raise NotImplementedError
 
 
-@overload(_is_made_there)
-def _(out):
-    there = out.dtype == types.float32
-    return lambda out: there
+@overload(is_filled_there)
+def _(out, step):
+    if out.dtype == types.float32:
+        return lambda out, step: step == 1
+    return lambda out, step: False

@@ -5,7 +5,7 @@ from numba import njit
 
 from .columns import inside_columns, mask_row, weigh_row
 from .lanes import PIXELS, as_float, sample_four
-from .output import put_row, row_to_fill
+from .output import is_filled_there, put_row, row_to_fill
 from .prefetch import prefetch
 from .rows import FRACTION_BITS
 
@@ -41,13 +41,14 @@ def bilinear_rows(image, steps, size, coordinates, slack, valid, mean, std, out,
         for c in range(channels):
             at = c * out_steps[0] + y * out_steps[1]
             plane = image[c * steps[0] :]
-            line = row_to_fill(out, at, columns, spare) if out_steps[2] == 1 else spare
+            line = row_to_fill(out, at, out_steps[2], spare)
             if steps[2] == 1 and not on_lattice:
                 _sample_plane(plane, index, corners, steps[1], line[begin:end])
             else:
                 _sample_row(plane, index, corners, steps[2], steps[1], on_lattice, line[begin:end])
             _finish_row(line, begin, end, shown, valid, fill, mean, std, c)
-            put_row(line, out, at, out_steps[2])
+            if not is_filled_there(out, out_steps[2]):
+                put_row(line, out, at, out_steps[2])
 
 
 @njit(nogil=True, cache=True)

@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -16,7 +17,7 @@ from torch.testing import assert_close
 from s4aug import AffineTransform, warp
 
 pytest.importorskip("numba")
-from s4aug.backends.numba import bilinear, pages, threads
+from s4aug.backends.numba import bilinear, pages, softmax, threads
 from s4aug.backends.numba import warp as kernels
 
 ALLOCATING = (kernels, bilinear, pages)
@@ -775,3 +776,19 @@ class TestProcesses:
             timeout=120,
         )
         assert_same_bits(torch.cat(list(loader)), expected)
+
+
+class TestExponential:
+    def test_it_is_that_of_float64_to_a_unit_in_the_last_place(self):
+        numbers = -np.linspace(0, 87.3, 400_001).astype(np.float32)
+        made, true = exponentials(numbers), np.exp(numbers.astype(np.float64))
+        assert (np.abs(made - true) / np.spacing(true.astype(np.float32))).max() <= 1
+
+    def test_its_ends_and_what_is_no_number(self):
+        made = exponentials(np.array([0.0, -0.0, -100.0, -np.inf, np.nan], np.float32))
+        assert made[:4].tolist() == [1, 1, 0, 0]
+        assert np.isnan(made[4])
+
+
+def exponentials(numbers):
+    return np.array([softmax.exponential(number) for number in numbers], np.float32)
