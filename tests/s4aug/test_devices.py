@@ -276,7 +276,7 @@ def test_the_whole_numbers_alone_say_what_a_warp_shows(mode, padding, monkeypatc
     expected = warp(content, motion, mode=mode, padding=padding)
     fixed = fixed_point(motion)
     # Another matrix altogether under the same whole numbers.
-    monkeypatch.setattr("s4aug.transform.fixed_point", lambda _: fixed)
+    monkeypatch.setattr("s4aug.transform._fixed", lambda _: fixed)
     other = AffineTransform.from_params(angle=torch.tensor([77.0, -31.0]), size=SIZE)
     shown = warp(content, other, mode=mode, padding=padding)
     assert torch.equal(shown.image, expected.image)
