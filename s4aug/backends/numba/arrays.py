@@ -17,7 +17,7 @@ RECORDS = {torch.float16: np.dtype([("half", np.uint16)]), torch.bfloat16: np.dt
 
 def converts_half() -> bool:
     """Whether the processor has instructions for 16-bit floats; without, LLVM calls functions that may be missing."""
-    return platform.machine() in ("aarch64", "arm64") or binding.get_host_cpu_features().get("f16c", False)
+    return platform.machine().lower() in ("aarch64", "arm64") or binding.get_host_cpu_features().get("f16c", False)
 
 
 # What the quick kernels convert pixel by pixel, and what all do.
