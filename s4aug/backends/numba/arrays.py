@@ -48,5 +48,11 @@ def masks(valid: Tensor | None) -> np.ndarray | None:  # [B, 1, H, W] -> [B, H, 
 def parts(batch: int, rows: int) -> Iterator[tuple[int, int, int]]:
     """Sample, first row, one past the last row of each chunk."""
     for b in range(batch):
-        for first in range(0, rows, ROWS_PER_CHUNK):
-            yield b, first, min(first + ROWS_PER_CHUNK, rows)
+        for first, last in row_chunks(rows, ROWS_PER_CHUNK):
+            yield b, first, last
+
+
+def row_chunks(rows: int, most: int) -> Iterator[tuple[int, int]]:
+    """First row, one past the last row of each chunk of one sample."""
+    for first in range(0, rows, most):
+        yield first, min(first + most, rows)

@@ -40,13 +40,13 @@ def forward(
     places, out_steps = flat(out)
     where, given, shown = coordinates.contiguous().numpy(), masks(valid), real[:, 0].numpy()
     statistics = (None, None) if normalize is None else tuple(part.float().numpy() for part in normalize)
-    options = (np.float32(fill),)
+    blank = np.float32(fill)
 
     def chunks() -> Iterator[tuple[object, ...]]:
         for b, first, last in parts(batch, out_size[0]):
             mask = None if given is None else given[b]
             read = (pixels[b], steps, (channels, *size), where[b], settling(out_size), mask)
-            yield (*read, *statistics, places[b], out_steps, shown[b], *options, first, last)
+            yield (*read, *statistics, places[b], out_steps, shown[b], blank, first, last)
 
     run(bilinear_rows, chunks())
     return out.to(dtype), real

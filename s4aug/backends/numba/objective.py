@@ -8,7 +8,7 @@ from torch import Tensor
 from ...checks import Size, order_of
 from ...transform import settling
 from . import difference, pages
-from .arrays import flat, masks, readable
+from .arrays import flat, masks, readable, row_chunks
 from .difference import compare_rows, pack_rows, pull_back_rows
 from .threads import run
 
@@ -73,7 +73,7 @@ def consistency(
             [
                 (logits[side][b], steps[side], classes, shape[1], softmax, planes, packed[side], *rows)
                 for side in range(2)
-                for rows in _parts(shape[0])
+                for rows in row_chunks(shape[0], ROWS_PER_CHUNK)
             ],
         )
         read = tuple(shape), tuple(each[b] for each in where), settling(size), tuple(each[b] for each in covered)
@@ -86,7 +86,7 @@ def consistency(
                     *(numerators[b, group].numpy(), counts[b].numpy(), size[1], *rows),
                 )
                 for group in range(groups)
-                for rows in _parts(size[0])
+                for rows in row_chunks(size[0], ROWS_PER_CHUNK)
             ],
         )
     return numerators.sum().float(), counts.sum(), kept[0], kept[1]
@@ -118,7 +118,7 @@ def consistency_gradient(
         for b in range(batch):
             mask = None if covered is None else covered[b]
             read = (slopes[b].flatten(1).numpy(), tuple(out_size), where[b], slack, mask, factor, softmax)
-            for rows in _parts(shape[1]):
+            for rows in row_chunks(shape[1], ROWS_PER_CHUNK):
                 yield (*read, logits[b], steps, tuple(shape), written[b], out_steps, planes, *rows)
 
     run(pull_back_rows, chunks())
@@ -141,9 +141,3 @@ def _planes(groups: int, lanes: int, width: int, last: int) -> tuple[tuple[int, 
     """Where each lane's class begins in rows of all classes; lanes beyond the last class take that."""
     firsts = range(0, groups * lanes, lanes)
     return tuple(tuple(width * min(first + lane, last) for lane in range(lanes)) for first in firsts)
-
-
-def _parts(rows: int) -> Iterator[tuple[int, int]]:
-    """First row, one past the last row."""
-    for first in range(0, rows, ROWS_PER_CHUNK):
-        yield first, min(first + ROWS_PER_CHUNK, rows)
