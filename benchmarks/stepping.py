@@ -71,7 +71,12 @@ def make_batch(case: Case) -> Batch:
         ids = tuple(str(i) for i in range(count))
         return Crops(images, None, labels if labelled else None, ids).to(torch.device(case.device))
 
-    return Batch(STEP, 0, crops(case.batch, True), crops(case.batch // 2, False))
+    return Batch(
+        STEP,
+        torch.zeros(1, dtype=torch.int64, device=case.device),
+        crops(case.batch, True),
+        crops(case.batch // 2, False),
+    )
 
 
 def make_state(case: Case, network: nn.Module) -> TrainingState:

@@ -1,6 +1,7 @@
 """Randomness from (seed, step, stream): the same draw whether or not a run was interrupted."""
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ def stream_rng(seed: int, step: int, stream: str) -> np.random.Generator:
     return np.random.default_rng(stream_seed(seed, step, stream))
 
 
-def sample_seeds(seed: int, step: int, stream: str, batch: int) -> Tensor:  # [B] int64
-    """One seed per sample of a batch, as `s4aug` takes them in `seed=`."""
-    return torch.from_numpy(stream_rng(seed, step, stream).integers(0, 2**63 - 1, batch, dtype=np.int64))
+@lru_cache(maxsize=64)
+def sample_offsets(stream: str, batch: int, device: torch.device) -> Tensor:  # [B] int64
+    """What a stream adds to the key of a step, one number per sample; made once, so that a CUDA graph can read it."""
+    return torch.from_numpy(stream_rng(0, 0, stream).integers(0, 2**63 - 1, batch, dtype=np.int64)).to(device)

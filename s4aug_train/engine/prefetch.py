@@ -10,6 +10,7 @@ import torch
 
 from ..data.pool import Pool
 from ..methods import Batch
+from ..rng import stream_seed
 
 AHEAD = 2  # batches per worker
 
@@ -42,7 +43,8 @@ class Loader:
         unlabeled = None
         if self.unlabeled is not None:
             unlabeled = self.unlabeled.crops(self.seed, step, "unlabeled", self.batch_unlabeled)
-        return Batch(step, self.seed, labeled, unlabeled)
+        key = torch.tensor([stream_seed(self.seed, step, "batch")])
+        return Batch(step, key, labeled, unlabeled)
 
     def batches(self, first: int, steps: int) -> Iterator[tuple[Batch, float]]:
         """Batches of the steps from `first` to `steps`, with the seconds spent waiting for each."""
@@ -69,4 +71,5 @@ class Loader:
 
     def _moved(self, batch: Batch) -> Batch:
         unlabeled = None if batch.unlabeled is None else batch.unlabeled.to(self.device)
-        return Batch(batch.step, batch.seed, batch.labeled.to(self.device), unlabeled)
+        key = batch.key.to(self.device, non_blocking=True)
+        return Batch(batch.step, key, batch.labeled.to(self.device), unlabeled)

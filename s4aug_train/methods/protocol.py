@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..data.cache import Tile
 from ..data.pool import Crops
-from ..rng import sample_seeds
+from ..rng import sample_offsets
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,19 +17,22 @@ class Batch:
 
     Args:
         step: Steps done before this one.
-        seed: The run's seed.
+        key: [1] int64, of (seed, step): all that is random in the step follows from it.
         labeled: Crops with labels.
         unlabeled: Crops without; None for methods that use none.
     """
 
     step: int
-    seed: int
+    key: Tensor  # [1] int64
     labeled: Crops
     unlabeled: Crops | None
 
     def seeds(self, stream: str, count: int) -> Tensor:  # [count] int64
-        """Seeds of random draws, one per sample: the same for this step whatever happened before."""
-        return sample_seeds(self.seed, self.step, stream, count)
+        """Seeds of random draws, one per sample: the same for this step whatever happened before.
+
+        They are made where the key is, without asking the host.
+        """
+        return self.key + sample_offsets(stream, count, self.key.device)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import torch
 
-from s4aug_train.rng import sample_seeds, stream_rng, stream_seed
+from s4aug_train.rng import sample_offsets, stream_rng, stream_seed
 
 
 def test_a_seed_is_a_function_of_its_three_arguments():
@@ -41,10 +41,9 @@ def test_streams_are_uniform_and_not_correlated():
     assert abs(np.corrcoef(first, other)[0, 1]) < 0.1
 
 
-def test_one_seed_for_each_sample():
-    seeds = sample_seeds(0, 5, "view", 1000)
-    assert (seeds.shape, seeds.dtype) == ((1000,), torch.int64)
-    assert int(seeds.min()) >= 0
-    assert len(set(seeds.tolist())) == 1000
-    assert torch.equal(seeds, sample_seeds(0, 5, "view", 1000))
-    assert not torch.equal(seeds, sample_seeds(0, 6, "view", 1000))
+def test_one_offset_for_each_sample():
+    offsets = sample_offsets("view", 1000, torch.device("cpu"))
+    assert (offsets.shape, offsets.dtype) == ((1000,), torch.int64)
+    assert len(set(offsets.tolist())) == 1000
+    assert torch.equal(offsets[:10], sample_offsets("view", 10, torch.device("cpu")))
+    assert not torch.equal(offsets, sample_offsets("other", 1000, torch.device("cpu")))

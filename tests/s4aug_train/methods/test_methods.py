@@ -9,6 +9,7 @@ from s4aug_train.config import Config
 from s4aug_train.data.normalization import Normalization
 from s4aug_train.data.pool import Pool
 from s4aug_train.methods import Batch, make_method
+from s4aug_train.rng import stream_seed
 
 NORMALIZATION = Normalization((100.0, 110.0, 120.0), (50.0, 55.0, 60.0), "measured")
 
@@ -36,7 +37,7 @@ def make_batch(make_tile, *, step=0, crop=48, labelled=4, unlabelled=2, seed=0):
     tiles = [make_tile((64, 80), name=str(i), seed=i) for i in range(5)]
     return Batch(
         step,
-        seed,
+        torch.tensor([stream_seed(seed, step, "batch")]),
         Pool(tiles, crop, labelled=True).crops(seed, step, "labeled", labelled),
         Pool(tiles, crop, labelled=False).crops(seed, step, "unlabeled", unlabelled),
     )
@@ -69,13 +70,13 @@ def test_supervised_loss_is_the_mean_cross_entropy_of_the_pixels(make_tile):
 def test_flips_move_labels_with_the_image(make_tile):
     from s4aug_train.methods.supervision import labelled_views, random_flips
 
-    batch = make_batch(make_tile, labelled=16)
-    seeds = batch.seeds("flip/labeled", 16)
+    batch = make_batch(make_tile, labelled=40)
+    seeds = batch.seeds("flip/labeled", 40)
     flips = random_flips(batch.labeled, seeds)
     plain = Normalization((0.0,) * 3, (1.0,) * 3, "measured")
     images, labels = labelled_views(batch.labeled, flips, plain, mode="nearest")
     kinds = set()
-    for i in range(16):
+    for i in range(40):
         for kind, dims in {"none": (), "h": (2,), "v": (1,), "both": (1, 2)}.items():
             if torch.equal(images[i], batch.labeled.images[i].flip(dims).float()):
                 kinds.add(kind)
@@ -141,7 +142,7 @@ def test_a_pixelwise_network_is_consistent_but_for_resampling(make_tile):
     tile = make_tile((96, 96), dtype=np.float32)
     tile = type(tile)("smooth", smooth, tile.labels, None, tile.class_pixels, tile.band_sums)
     pool = Pool([tile], 96, labelled=False)
-    batch = Batch(99, 0, Pool([tile], 96, labelled=True).crops(0, 0, "l", 2), pool.crops(0, 0, "u", 4))
+    batch = Batch(99, torch.tensor([0]), Pool([tile], 96, labelled=True).crops(0, 0, "l", 2), pool.crops(0, 0, "u", 4))
     network = Pixelwise()
     masked = make("s4net").losses(network, batch)
     bare = make("s4net", **{"method.mask": False}).losses(network, batch)
@@ -156,7 +157,7 @@ def test_nodata_of_the_unlabelled_crops_is_compared_nowhere(make_tile):
     tile = make_tile((64, 64), valid=valid, dtype=np.float32)
     tile.image[:, :, :40] = np.nan
     pool = Pool([tile], 64, labelled=False)
-    batch = Batch(99, 0, Pool([tile], 64, labelled=True).crops(0, 0, "l", 2), pool.crops(0, 0, "u", 2))
+    batch = Batch(99, torch.tensor([0]), Pool([tile], 64, labelled=True).crops(0, 0, "l", 2), pool.crops(0, 0, "u", 2))
     network = Pixelwise()
     losses = make("s4net").losses(network, batch)
     losses.total.backward()
