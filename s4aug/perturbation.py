@@ -61,7 +61,11 @@ class Perturbation(nn.Module):
         device are then read back. With `generator` the batch is changed at once.
         """
         view = self.geometric(images, valid=valid, shared=shared, generator=generator, seed=seed)
-        if not self.photometric or not len(images):
+        return self.relight(view, generator=generator, seed=seed)
+
+    def relight(self, view: View, *, generator: torch.Generator | None = None, seed: Tensor | None = None) -> View:
+        """The changes of light alone, on a view that is there, as one made by `View.of`; arguments as in a call."""
+        if not self.photometric or not len(view.image):
             return view
         changed = self._changed(view.image, generator, seed)
         if self.geometric.padding == "fill":

@@ -1,8 +1,7 @@
-"""The settings of a run: every field, its default and its reason; presets; YAML and `key=value` input."""
+"""The settings of a run: every field, its default and its reason; YAML and `key=value` input."""
 
 import dataclasses
 import difflib
-import math
 import types
 import typing
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import yaml
 from yaml.constructor import ConstructorError
 
 from .errors import ConfigError
+from .limits import check
 
 
 @dataclass(frozen=True)
@@ -36,30 +36,48 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Table 1 and its encoder."""
+    """Table 1 and its encoder, or a network of the user's."""
 
+    factory: str | None = None  # package.module:function(classes, bands), instead of Table 1; --model
     encoder: str = "resnet50"
     weights: str = "imagenet"  # imagenet, none, or the path of a state dict
 
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """What is learned from unlabelled tiles."""
+    """What is learned from unlabelled tiles; `presets.METHODS` holds what differs by method."""
 
-    name: str = "s4net"
-    weight: float = 2.0  # lambda: largest weight of the consistency loss, Sec. 4.2
+    name: str = "s4net"  # or package.module:function(setup), a method of the user's
+    weight: float = 2.0  # lambda: largest weight of the unlabelled loss, Sec. 4.2
     ramp: float = 0.8  # share of the steps over which lambda grows as exp(-5 (1 - x)^2): 80k of 100k
     loss: str = "mse"  # mse or kl
     activation: str = "softmax"  # softmax, or none to compare logits
     classes: str = "mean"  # mean or sum over classes; lambda_sum = lambda_mean / C
     detach: int = 0  # 1 or 2: that view is a target without gradient; 0: gradient through both, as Algorithm 1
     mask: bool = True  # compare only pixels that are real in both views
+    ema: float = 0.0  # decay of theta-bar, Eq. 3; 0: theta-bar = theta
+    evaluate: str = "student"  # whose weights are evaluated and predict: student, or teacher (theta-bar)
+    views: str = "two"  # two perturbed views, or one, compared with the crop itself
+    draw: str = "sample"  # a perturbation for each sample, or one for the whole batch
     forward: str = "joint"  # one forward for labelled images and both views, or separate ones (BatchNorm differs)
+    source: str = "crop"  # what a view shows beyond the crop: nothing (crop), or what lies there in the tile
     degrees: float = 15.0  # rotation, Sec. 3.2
     translate: float = 0.2  # shift as a fraction of the side
     scale_min: float = 0.75
     scale_max: float = 1.25
+    isotropic: bool = True  # one scale for both axes
     shear: float = 0.0  # degrees
+    jitter: float = 0.0  # strength of random brightness, contrast and (8-bit RGB) saturation and hue on the views
+    blur: float = 0.0  # probability of a random Gaussian blur of a view
+    noise: float = 0.0  # standard deviation of Gaussian noise on a view, as a share of the pixels' range
+    threshold: float = 0.95  # least confidence of a pseudo-label: fixmatch, cutmix, hung
+    vat_radius: float = 0.1  # root mean square of the adversarial perturbation, in standard deviations of a band
+    vat_probe: float = 0.01  # the same of the probe that looks for it
+    vat_iterations: int = 1  # power iterations
+    adversarial: float = 0.01  # hung: weight of the adversarial loss of labelled images
+    adversarial_unlabeled: float = 0.001  # of unlabelled ones
+    semi_start: float = 0.05  # share of the steps before unlabelled images count: 5k of 100k
+    discriminator_lr: float = 1e-4  # Adam (0.9, 0.99)
 
 
 @dataclass(frozen=True)
@@ -70,13 +88,22 @@ class TrainConfig:
     batch_labeled: int = 4
     batch_unlabeled: int = 2
     crop: int = 512  # px
-    lr: float = 0.01  # cosine to 0 over all steps, per step
+    flips: bool = True  # random left-right and top-bottom flips
+    lr: float = 0.01
+    schedule: str = "cosine"  # to 0 over all steps, per step; or poly (power 0.9), or constant
+    warmup: int = 0  # steps over which the rate grows from 0
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 1e-4
+    class_weights: str = "none"  # of the cross entropy: none, balanced (inverse frequency), or numbers: 1,2,0.5
+    dice: float = 0.0  # weight of a Dice loss beside the cross entropy
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda, cuda:1, ...
-    precision: str = "fp32"  # fp32, bf16 or fp16
-    workers: int = 2  # threads that read crops ahead; 0 reads them in the training loop
+    precision: str = "fp32"  # fp32, bf16, fp16, or auto: bf16 where the GPU has it
+    compile: bool = False  # the network through torch.compile
+    graph: bool = False  # the whole step as one CUDA graph
+    pool: str = "auto"  # tiles held on the device, read from the map of the cache, or auto: by the memory there is
+    workers: int = 2  # threads (processes for a dataset of the user's) that read ahead; 0: in the training loop
     log_every: int = 20  # steps between lines of metrics.jsonl
     checkpoint_every: int = 1000
     evaluate_every: int = 0  # steps; 0: five times in a run
@@ -94,7 +121,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        _check(self)
+        check({f"{group}.{name}": v for group, part in self.to_dict().items() for name, v in part.items()})
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Plain values, group by group."""
@@ -116,69 +143,6 @@ class Config:
             groups.setdefault(group, {})[name] = _typed(key, value)
         changed = {group: replace(getattr(self, group), **values) for group, values in groups.items()}
         return replace(self, **changed)
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    # Sec. 4.2: the defaults.
-    "paper": {},
-    # A laptop CPU, minutes.
-    "quick": {
-        "model.encoder": "resnet18",
-        "train.steps": 200,
-        "train.crop": 128,
-        "train.checkpoint_every": 100,
-        "train.log_every": 10,
-        "train.evaluate_every": 100,
-        "train.window": 256,
-        "train.stride": 171,
-    },
-}
-CHOICES = {
-    "data.mismatch": ("error", "crop", "skip"),
-    "model.encoder": ("resnet18", "resnet34", "resnet50", "resnet101"),
-    "method.name": ("supervised", "sup+affine", "full", "s4net"),
-    "method.loss": ("mse", "kl"),
-    "method.activation": ("softmax", "none"),
-    "method.classes": ("mean", "sum"),
-    "method.forward": ("joint", "separate"),
-    "train.precision": ("fp32", "bf16", "fp16"),
-}
-AT_LEAST = {
-    "data.labeled": 1,
-    "data.val": 0,
-    "method.weight": 0,
-    "method.degrees": 0,
-    "method.shear": 0,
-    "method.scale_min": 0.05,
-    "train.steps": 1,
-    "train.batch_labeled": 1,
-    "train.batch_unlabeled": 1,
-    "train.crop": 64,  # at 32 px the deepest map is one pixel, too little for BatchNorm
-    "train.lr": 0,
-    "train.weight_decay": 0,
-    "train.workers": 0,
-    "train.log_every": 1,
-    "train.checkpoint_every": 1,
-    "train.evaluate_every": 0,
-    "train.window": 32,
-    "train.stride": 1,
-}
-
-
-AT_MOST = {
-    "train.batch_labeled": 4096,
-    "train.batch_unlabeled": 4096,
-    "train.crop": 16384,
-    "train.window": 16384,
-    "train.workers": 256,
-}
-
-
-def preset(name: str) -> Config:
-    """The config of a preset."""
-    if name not in PRESETS:
-        raise ConfigError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
-    return Config().updated(PRESETS[name])
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -258,28 +222,3 @@ def _converted(value: Any, kind: type) -> Any:
     if kind is int and isinstance(value, str):
         return int(value.replace("_", ""))
     return kind(value)
-
-
-def _check(config: Config) -> None:
-    values = {f"{group}.{name}": v for group, part in config.to_dict().items() for name, v in part.items()}
-    for key, choices in CHOICES.items():
-        if values[key] not in choices:
-            raise ConfigError(f"{key} must be one of {', '.join(choices)}, got {values[key]!r}")
-    for key, least in AT_LEAST.items():
-        if not values[key] >= least:
-            raise ConfigError(f"{key} must be at least {least}, got {values[key]}")
-    for key, most in AT_MOST.items():
-        if values[key] > most:
-            raise ConfigError(f"{key} must be at most {most}, got {values[key]}")
-    for key in ("method.ramp", "method.translate", "train.momentum"):
-        if not 0 <= values[key] <= 1:
-            raise ConfigError(f"{key} must be between 0 and 1, got {values[key]}")
-    if config.method.detach not in (0, 1, 2):
-        raise ConfigError(f"method.detach must be 0, 1 or 2, got {config.method.detach}")
-    if not config.method.scale_max >= config.method.scale_min:
-        raise ConfigError("method.scale_max must not be below method.scale_min")
-    if config.train.stride > config.train.window:
-        raise ConfigError("train.stride must not exceed train.window, or pixels would be left out")
-    for key, value in values.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{key} must be finite, got {value}")

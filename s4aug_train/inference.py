@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .data.cache import Tile
 from .data.normalization import Normalization
+from .model import at_size
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def predict_rows(
     Probabilities of overlapping windows are averaged. No more than the rows under one row of windows is held.
 
     Args:
-        network: Maps [B, bands, H, W] to logits [B, K, H, W]; in evaluation mode.
+        network: Maps [B, bands, H, W] to logits [B, K, H, W], or at a stride; in evaluation mode.
         tile: What to predict.
         normalization: As in training.
         windows: How the tile is covered.
@@ -110,5 +111,5 @@ def _probabilities(
     inputs = normalization.apply(images.to(device), None if valid is None else valid.to(device))
     with torch.autocast(device.type, autocast, enabled=autocast is not None):
         logits = network(inputs)
-    probabilities: Tensor = logits.float().softmax(1)
+    probabilities: Tensor = at_size(logits.float(), (inputs.shape[-2], inputs.shape[-1])).softmax(1)
     return probabilities

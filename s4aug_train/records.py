@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,19 @@ class StepRecord:
     step: int
     loss: float
     loss_supervised: float
-    loss_consistency: float
+    loss_consistency: float  # of the unlabelled images, unweighted
     weight: float  # lambda
-    valid_fraction: float  # of the pixels, both views real; 0 without unlabelled images
+    valid_fraction: float  # of the unlabelled pixels that were compared; 0 without unlabelled images
     lr: float
     images_per_s: float
     data_wait: float  # share of the time spent waiting for data
+    memory_mib: float  # the most so far: allocated by torch on a GPU, else resident
+    extra: dict[str, float] = field(default_factory=dict)  # what a method tells besides
 
     def to_dict(self) -> dict[str, Any]:
         """As written to metrics.jsonl."""
         values = asdict(self)
+        values.update(values.pop("extra"))
         return {("lambda" if name == "weight" else name): value for name, value in values.items()}
 
 
@@ -52,7 +55,14 @@ class EvaluationRecord:
         return values
 
 
-Record = StepRecord | EvaluationRecord
+@dataclass(frozen=True)
+class Note:
+    """Something that was decided, for people; not in metrics.jsonl."""
+
+    text: str
+
+
+Record = StepRecord | EvaluationRecord | Note
 
 
 class MetricsFile:
@@ -73,6 +83,8 @@ class MetricsFile:
 
     def append(self, record: Record) -> None:
         """Write one line and flush it."""
+        if isinstance(record, Note):
+            return
         append_text(self.path, json.dumps(record.to_dict()) + "\n")
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -225,29 +226,94 @@ def test_gradients_are_allowed_where_only_deterministic_algorithms_are():
     assert made == [True] * 3
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_a_short_run_trains_on_the_gpu(tmp_path, monkeypatch, precision):
-    from s4aug_train import api
-    from s4aug_train.config import preset
+@pytest.fixture
+def short_run(tmp_path, monkeypatch):
+    """A function that trains 12 steps on the GPU and gives the records and the final weights."""
     from s4aug_train.data.synthetic import Demo, write_demo
-    from s4aug_train.engine import RunFolder
-    from s4aug_train.records import StepRecord
+    from s4aug_train.engine import Checkpoint, RunFolder
+    from s4aug_train.presets import configured
+    from s4aug_train.training import training
 
     monkeypatch.setenv("S4AUG_CACHE", str(tmp_path / "cache"))
     data = write_demo(tmp_path / "demo", Demo(tiles=12, unlabeled=3, size=96))
-    config = preset("quick").updated(
-        {
+
+    def run(name="run", **settings):
+        given = {
             "data.path": str(data),
             "data.labeled": 4,
             "model.weights": "none",
             "train.device": "cuda",
-            "train.precision": precision,
             "train.steps": 12,
             "train.crop": 64,
             "train.log_every": 4,
+            **settings,
         }
-    )
-    records = list(api.fit(config, RunFolder(tmp_path / "run")))
-    losses = [record.loss for record in records if isinstance(record, StepRecord)]
+        folder = RunFolder(tmp_path / name)
+        records = list(training(configured(given, "quick"), folder))
+        return records, Checkpoint.read(folder.last).network
+
+    return run
+
+
+def losses_of(records):
+    from s4aug_train.records import StepRecord
+
+    return [record.loss for record in records if isinstance(record, StepRecord)]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16", "auto"])
+def test_a_short_run_trains_on_the_gpu(short_run, precision):
+    losses = losses_of(short_run(**{"train.precision": precision})[0])
     assert len(losses) == 3
     assert all(math.isfinite(loss) for loss in losses)
+
+
+def test_every_method_trains_on_the_gpu(short_run):
+    from s4aug_train.limits import CHOICES
+
+    for name in CHOICES["method.name"]:
+        losses = losses_of(short_run(name.replace("+", "-"), **{"method.name": name})[0])
+        assert all(math.isfinite(loss) for loss in losses), name
+
+
+@pytest.mark.parametrize("settings", [{"train.graph": True}, {"train.pool": "map"}, {"train.compile": True}])
+def test_other_ways_to_take_the_same_steps(short_run, settings):
+    plain, _ = short_run("plain")
+    other, _ = short_run("other", **settings)
+    # Kernels may differ, so weights drift apart; the losses of so few steps do not.
+    assert losses_of(other) == pytest.approx(losses_of(plain), rel=0.02)
+
+
+def test_steps_ask_nothing_of_the_host():
+    from s4aug_train.data.cache import Tile
+    from s4aug_train.data.normalization import Normalization
+    from s4aug_train.data.pool import Pool
+    from s4aug_train.data.resident import held_on
+    from s4aug_train.engine import Loader, TrainingState
+    from s4aug_train.methods import Setup, make_method
+    from s4aug_train.model import UNet
+    from s4aug_train.presets import configured
+
+    device = torch.device("cuda")
+    rng = np.random.default_rng(0)
+    tiles = [
+        Tile(str(i), rng.integers(0, 256, (3, 96, 96), np.uint8), rng.integers(0, 6, (96, 96), np.uint8), None, (), [])
+        for i in range(4)
+    ]
+    config = configured({"train.crop": 64, "train.precision": "bf16", "method.source": "tile"})
+    method = make_method(Setup(config, Normalization((127.0,) * 3, (60.0,) * 3, "measured"), 6))
+    held = held_on(tiles, device)
+    margins = method.margins()
+    labelled, bare = (Pool(held, 64, labelled=i == 0, margin=margins[i]) for i in (0, 1))
+    loader = Loader(labelled, bare, 4, 2, 0, method.weight, 0, device)
+    state = TrainingState(UNet(6, encoder="resnet18").to(device).train(), method, config.train, device)
+    batches = [batch for batch, _ in loader.batches(0, 6)]
+    for batch in batches[:3]:
+        state.train_on(batch)  # constants are made, kernels chosen
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in batches[3:]:
+            losses = state.train_on(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.isfinite(losses.total)

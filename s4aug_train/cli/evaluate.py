@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 
 from .. import api
-from .options import data_options, device_options, set_option, settings_of
+from .options import data_options, device_options, model_option, set_option, settings_of
 from .reporter import Reporter, evaluation_table
 
 
@@ -16,6 +16,7 @@ from .reporter import Reporter, evaluation_table
 @click.argument("run", type=click.Path(path_type=Path))
 @data_options
 @click.option("--split", default="val", show_default=True, metavar="val|FILE", help="Which tiles; FILE: its val.")
+@model_option
 @device_options
 @set_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -23,7 +24,7 @@ def evaluate(run: Path, split: str, assignments: tuple[str, ...], as_json: bool,
     """Evaluate RUN (a run folder or a checkpoint file): IoU by class over one confusion matrix."""
     changes = settings_of(options, assignments)
     with Reporter() as reporter:
-        record = api.evaluate_checkpoint(run, changes, split=split, on_progress=reporter.progress)
+        record = api.evaluate(run, changes, split=split, on_progress=reporter.progress)
     if as_json:
         click.echo(json.dumps(record.to_json()))
     else:

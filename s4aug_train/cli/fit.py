@@ -11,27 +11,36 @@ from typing import Any
 import click
 from rich.console import Console
 
-from .. import api
-from ..config import CHOICES, PRESETS, Config, preset, read_settings
+from ..config import Config, read_settings
 from ..engine import Checkpoint, RunFolder, claim, find_checkpoint, fresh_run, held
 from ..errors import ConfigError
+from ..presets import ABOUT, configured
 from ..records import EvaluationRecord, read_metrics
-from .options import data_options, device_options, require_data, set_option, settings_of, split_options
+from ..training import training
+from .options import (
+    data_options,
+    device_options,
+    method_option,
+    model_option,
+    require_data,
+    require_named,
+    set_option,
+    settings_of,
+    split_options,
+)
 from .reporter import Reporter, evaluation_table
-
-# What `--data demo` means unless it is said otherwise.
-DEMO = {"model.weights": "none", "data.labeled": 20, "data.val": 24}
 
 
 @click.command()
 @data_options
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; by default a fresh one in runs/.")
-@click.option("--method", type=click.Choice(CHOICES["method.name"]), help="What is trained; s4net by default.")
+@method_option
+@model_option
 @click.option(
     "--preset",
     "preset_name",
-    type=click.Choice(list(PRESETS)),
-    help="paper (default), or quick for a laptop CPU.",
+    type=click.Choice(list(ABOUT)),
+    help="; ".join(f"{name}: {text}" for name, text in ABOUT.items()) + ". paper by default, quick for the demo.",
 )
 @click.option("--split", metavar="FILE", help="Split manifest, instead of drawing one.")
 @split_options
@@ -113,10 +122,10 @@ def _resolved(
     elif resumed is not None and resumed.config.exists():
         config = Config().updated(read_settings(resumed.config))
     else:
-        demo = given.get("data.path") == "demo"
-        config = preset(preset_name or ("quick" if demo else "paper")).updated(DEMO if demo else {})
+        config = configured(given, preset_name)
     config = config.updated(given)
     require_data(config.data)
+    require_named(config, given)
     return config
 
 
@@ -144,7 +153,7 @@ def _train(
             raise SystemExit(128 + signals[0])
 
     last = None
-    for record in api.fit(
+    for record in training(
         config,
         run,
         resume=checkpoint,

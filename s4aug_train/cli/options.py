@@ -1,13 +1,14 @@
 """Options that several commands share, and how they become settings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..config import CHOICES, DataConfig, parse_assignment
+from ..config import Config, DataConfig, parse_assignment
 from ..errors import ConfigError
+from ..limits import CHOICES
 
 Command = Callable[..., Any]
 
@@ -22,6 +23,7 @@ SETTINGS = {
     "labeled": "data.labeled",
     "val": "data.val",
     "mismatch": "data.mismatch",
+    "model": "model.factory",
     "weights": "model.weights",
     "method": "method.name",
     "steps": "train.steps",
@@ -49,6 +51,23 @@ def data_options(command: Command) -> Command:
         ),
     ]
     return _applied(options, command)
+
+
+def method_option(command: Command) -> Command:
+    """--method, one of ours or of the user's."""
+    names = ", ".join(CHOICES["method.name"])
+    return click.option(
+        "--method", metavar="NAME|MODULE:FUNCTION", help=f"What is trained: {names}; or your own. s4net by default."
+    )(command)
+
+
+def model_option(command: Command) -> Command:
+    """--model, for networks of the user's."""
+    return click.option(
+        "--model",
+        metavar="MODULE:FUNCTION",
+        help="Your own network, in place of the paper's: function(classes, bands) gives it.",
+    )(command)
 
 
 def split_options(command: Command) -> Command:
@@ -93,6 +112,20 @@ def require_data(config: DataConfig) -> None:
     """Hold a command to being told which data is meant."""
     if not config.path:
         raise click.UsageError("--data is missing: a folder of images and masks, or demo")
+
+
+def require_named(config: Config, given: Mapping[str, Any]) -> None:
+    """Hold a resumed run to naming code of the user's again: a file must not say what is run.
+
+    Raises:
+        ConfigError: Settings that were read from a run name a function.
+    """
+    named = {"--model": ("model.factory", config.model.factory)}
+    if ":" in config.method.name:
+        named["--method"] = ("method.name", config.method.name)
+    for option, (key, value) in named.items():
+        if value and key not in given:
+            raise ConfigError(f"the run was made with {option} {value}; give it again: its code is run")
 
 
 def refuse_existing(path: Path, option: str) -> None:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..files import append_text
-from ..records import EvaluationRecord, Record, StepRecord
+from ..records import EvaluationRecord, Note, Record, StepRecord
 
 QUIET_S = 10.0  # without a terminal, a progress line at most this often
 
@@ -76,7 +76,9 @@ class Reporter:
 
     def record(self, record: Record, steps: int) -> None:
         """Show a record as a line."""
-        if isinstance(record, EvaluationRecord):
+        if isinstance(record, Note):
+            self.line(record.text)
+        elif isinstance(record, EvaluationRecord):
             value = "no class in the truth" if record.miou is None else f"mIoU {100 * record.miou:.2f} %"
             self.line(f"step {record.step}/{steps}  validation on {record.tiles} tiles: {value}")
         else:
@@ -96,7 +98,7 @@ def step_text(record: StepRecord) -> str:
     text = f"loss {record.loss:.4f}  supervised {record.loss_supervised:.4f}"
     if record.weight > 0:
         text += (
-            f"  consistency {record.loss_consistency:.5f} x {record.weight:.3f}"
+            f"  unlabelled {record.loss_consistency:.5f} x {record.weight:.3f}"
             f"  valid {100 * record.valid_fraction:.0f} %"
         )
     return f"{text}  lr {record.lr:.5f}  {record.images_per_s:.1f} images/s  waiting {100 * record.data_wait:.0f} %"

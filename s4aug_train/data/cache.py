@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ..errors import DataError, S4AugTrainError
 from .layouts import TileFile
@@ -54,7 +55,7 @@ class ArrayFile:
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """A decoded tile; its arrays are read-only.
+    """A decoded tile; its arrays are read-only. Tiles held on a device have tensors instead.
 
     Args:
         id: As in `TileFile`.
@@ -66,9 +67,9 @@ class Tile:
     """
 
     id: str
-    image: np.ndarray | ArrayFile
-    labels: np.ndarray | ArrayFile | None
-    valid: np.ndarray | ArrayFile | None
+    image: np.ndarray | ArrayFile | Tensor
+    labels: np.ndarray | ArrayFile | Tensor | None
+    valid: np.ndarray | ArrayFile | Tensor | None
     class_pixels: tuple[int, ...]
     band_sums: np.ndarray
 

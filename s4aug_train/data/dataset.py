@@ -28,6 +28,7 @@ class Dataset:
         unlabeled: Tiles trained without; where a mask exists, only the method `full` sees it.
         val: Held-out tiles.
         normalization: Measured on the training tiles, or ImageNet's.
+        own: Tiles are read from datasets of the user's whenever they are asked for.
     """
 
     classes: ClassTable
@@ -36,6 +37,7 @@ class Dataset:
     unlabeled: Sequence[Tile]
     val: Sequence[Tile]
     normalization: Normalization
+    own: bool = False
 
     @property
     def bands(self) -> int:

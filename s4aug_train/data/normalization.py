@@ -20,7 +20,7 @@ class Normalization:
     Args:
         mean: By band.
         std: By band.
-        source: "imagenet" or "measured".
+        source: "imagenet", "measured" or "given".
     """
 
     mean: tuple[float, ...]
@@ -44,11 +44,20 @@ class Normalization:
 
 def choose_normalization(tiles: Sequence[Tile]) -> Normalization:
     """ImageNet's statistics for 8-bit RGB; those of the real pixels of `tiles` for all else."""
-    image = tiles[0].image
-    if image.dtype == np.uint8 and image.shape[0] == 3:
-        mean, std = (tuple(255 * value for value in part) for part in (IMAGENET_MEAN, IMAGENET_STD))
-        return Normalization(mean, std, "imagenet")
-    count, total, squares = np.sum([tile.band_sums for tile in tiles], axis=0)  # each [C]
+    return known_normalization(tiles[0]) or normalization_of([tile.band_sums for tile in tiles])
+
+
+def known_normalization(tile: Tile) -> Normalization | None:
+    """ImageNet's statistics for 8-bit RGB; None for all else."""
+    if str(tile.image.dtype) != "uint8" or tile.image.shape[0] != 3:
+        return None
+    mean, std = (tuple(255 * value for value in part) for part in (IMAGENET_MEAN, IMAGENET_STD))
+    return Normalization(mean, std, "imagenet")
+
+
+def normalization_of(sums: Sequence[np.ndarray]) -> Normalization:
+    """Statistics of real pixels, from the `band_sums` of tiles."""
+    count, total, squares = np.sum(sums, axis=0)  # each [C]
     means = total / np.maximum(count, 1)
     deviations = np.sqrt(np.maximum(squares / np.maximum(count, 1) - means**2, 0))
     # A constant band carries nothing; dividing by 0, or by what rounding leaves of it, would make it NaN or huge.

@@ -1,12 +1,15 @@
 """Random crops of decoded tiles, by (seed, step, stream)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from s4aug import AffineTransform
 
 from ..errors import DataError
 from ..rng import stream_rng
@@ -19,21 +22,35 @@ class Crops:
     """Crops as they lie in the tiles: not yet normalised, flipped or moved.
 
     Args:
-        images: [B, C, h, w] of the source's dtype.
-        valid: [B, 1, h, w] bool; None when every pixel is real.
-        labels: [B, 1, h, w] uint8, 255 where unknown or not real; None for unlabelled crops.
+        images: [B, C, H, W] of the source's dtype: the crops, and `margin` px around them.
+        valid: [B, 1, H, W] bool; None when every pixel is real.
+        labels: [B, 1, H, W] uint8, 255 where unknown or not real; None for unlabelled crops.
         ids: The tiles they come from.
+        margin: What lies around the crop's frame on each side, px.
     """
 
-    images: Tensor  # [B, C, h, w]
-    valid: Tensor | None  # [B, 1, h, w] bool
-    labels: Tensor | None  # [B, 1, h, w] uint8
+    images: Tensor  # [B, C, H, W]
+    valid: Tensor | None  # [B, 1, H, W] bool
+    labels: Tensor | None  # [B, 1, H, W] uint8
     ids: tuple[str, ...]
+    margin: int = 0
 
-    def to(self, device: torch.device) -> "Crops":
-        """The same crops on a device."""
-        valid, labels = (None if t is None else t.to(device, non_blocking=True) for t in (self.valid, self.labels))
-        return Crops(self.images.to(device, non_blocking=True), valid, labels, self.ids)
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w) of the crop's frame."""
+        height, width = self.images.shape[-2:]
+        return height - 2 * self.margin, width - 2 * self.margin
+
+    def frame(self) -> AffineTransform:
+        """From what is held to the crop's frame."""
+        corner = torch.full((len(self.ids),), self.margin)
+        held = (self.images.shape[-2], self.images.shape[-1])
+        return AffineTransform.crop(corner, corner, self.size, held).to(self.images.device)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Crops":
+        """The same crops of changed tensors, as moved to a device."""
+        valid, labels = (None if tensor is None else change(tensor) for tensor in (self.valid, self.labels))
+        return replace(self, images=change(self.images), valid=valid, labels=labels)
 
 
 def check_alike(tiles: Sequence[Tile]) -> None:
@@ -59,17 +76,20 @@ class Pool:
     as the tiles that it could be cut into.
 
     Args:
-        tiles: Of one band count and dtype.
-        crop: Side of a crop, px. Tiles smaller than that are padded with pixels that are not real.
-        labelled: Whether crops come with labels.
-
-    Raises:
-        DataError: No tile, or tiles of different bands or dtype.
+        tiles: At least one; of arrays, or of tensors on one device, where the crops are then.
+        crop: Side of a crop, px. Where a tile is smaller, the crop is filled up and not valid there.
+        labelled: Whether crops carry labels.
+        margin: What is cut around each crop too, where the tile has it, px.
+        alike: All tiles count the same, and none is read to know its size.
+        steady: Crops always carry `valid`, real or not, so that every batch has one form.
     """
 
     tiles: Sequence[Tile]
     crop: int
     labelled: bool
+    margin: int = 0
+    alike: bool = False
+    steady: bool = False
 
     def __post_init__(self) -> None:
         if not self.tiles:
@@ -78,7 +98,8 @@ class Pool:
                 f"there is no {kind} tile to train on; change --labeled, --unlabeled or the split, or use "
                 f"--method supervised"
             )
-        check_alike(self.tiles)
+        if not self.alike:
+            check_alike(self.tiles)
 
     def crops(self, seed: int, step: int, stream: str, batch: int) -> Crops:
         """The batch of a step: the same whenever and wherever it is asked for."""
@@ -87,41 +108,74 @@ class Pool:
         epochs = {n // len(deck) for n in shown}
         orders = {epoch: stream_rng(seed, epoch, f"{stream}/order").permutation(deck) for epoch in epochs}
         chosen = [self.tiles[int(orders[n // len(deck)][n % len(deck)])] for n in shown]
+        check_alike(chosen)
         rng = stream_rng(seed, step, f"{stream}/window")
-        return _stacked([_cut(tile, self.crop, rng) for tile in chosen], [tile.id for tile in chosen], self.labelled)
+        corners = [tuple(int(rng.integers(0, max(side - self.crop, 0) + 1)) for side in t.size) for t in chosen]
+        return self._cut(chosen, corners)
+
+    def _cut(self, tiles: Sequence[Tile], corners: Sequence[tuple[int, ...]]) -> Crops:
+        side = self.crop + 2 * self.margin
+        shape, first = (len(tiles), 1, side, side), tiles[0].image
+        device = first.device if isinstance(first, Tensor) else torch.device("cpu")
+        dtype = first.dtype if isinstance(first, Tensor) else _torch_dtype(first.dtype)
+        images = torch.zeros(len(tiles), first.shape[0], side, side, dtype=dtype, device=device)
+        labels = torch.full(shape, IGNORE, dtype=torch.uint8, device=device) if self.labelled else None
+        whole = [self._is_whole(*each) for each in zip(tiles, corners, strict=True)]
+        valid = None
+        if self.steady or not all(whole):
+            valid = torch.zeros(shape, dtype=torch.bool, device=device)
+        for i, (tile, corner) in enumerate(zip(tiles, corners, strict=True)):
+            there, source = _overlap(tile.size, corner, self.margin, self.crop)
+            _copy(images[i][:, *there], tile.image[:, *source])
+            if valid is not None:
+                _copy(valid[i, 0][there], True if tile.valid is None else tile.valid[source])
+            if labels is not None and tile.labels is not None:
+                _copy(labels[i, 0][there], tile.labels[source])
+        if valid is not None and not self.steady and device.type == "cpu" and bool(valid.all()):
+            valid = None
+        if labels is not None and valid is not None:
+            labels.masked_fill_(~valid, IGNORE)
+        return Crops(images, valid, labels, tuple(tile.id for tile in tiles), self.margin)
+
+    def _is_whole(self, tile: Tile, corner: Sequence[int]) -> bool:
+        """Whether all that is cut is real."""
+        inside = all(
+            self.margin <= first <= side - self.crop - self.margin
+            for first, side in zip(corner, tile.size, strict=True)
+        )
+        return inside and tile.valid is None
 
     @cached_property
     def _deck(self) -> np.ndarray:
         """Indices of tiles, each as often as its area holds that of the smallest (or of a crop)."""
+        if self.alike:
+            return np.arange(len(self.tiles))
         areas = np.array([tile.size[0] * tile.size[1] for tile in self.tiles], dtype=np.float64)
         unit = max(areas.min(), self.crop**2)
         repeats = np.maximum(1, np.round(areas / unit)).astype(int)
         return np.repeat(np.arange(len(self.tiles)), repeats)
 
 
-def _cut(tile: Tile, crop: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A window of image, labels and validity, all of crop x crop px."""
-    height, width = tile.size
-    top, left = (int(rng.integers(0, max(side - crop, 0) + 1)) for side in (height, width))
-    window = slice(top, top + crop), slice(left, left + crop)
-    image = np.asarray(tile.image[:, *window])
-    shape = image.shape[1:]
-    valid = np.ones(shape, bool) if tile.valid is None else np.asarray(tile.valid[window])
-    labels = np.full(shape, IGNORE, np.uint8) if tile.labels is None else np.asarray(tile.labels[window])
-    labels = np.where(valid, labels, np.uint8(IGNORE))
-    missing = [(0, crop - side) for side in shape]
-    return (
-        np.pad(image, [(0, 0), *missing]),
-        np.pad(labels, missing, constant_values=IGNORE),
-        np.pad(valid, missing, constant_values=False),
-    )
+Window = tuple[slice, slice]
 
 
-def _stacked(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], ids: list[str], labelled: bool) -> Crops:
-    images, labels, valid = (np.stack(column) for column in zip(*parts, strict=True))
-    return Crops(
-        torch.from_numpy(images),
-        None if valid.all() else torch.from_numpy(valid[:, None]),
-        torch.from_numpy(labels[:, None]) if labelled else None,
-        tuple(ids),
-    )
+def _overlap(size: tuple[int, int], corner: Sequence[int], margin: int, crop: int) -> tuple[Window, Window]:
+    """Where a window of a tile, with what lies around it, is real: in what is cut, and in the tile."""
+    there, source = [], []
+    for side, first in zip(size, corner, strict=True):
+        low, high = max(first - margin, 0), min(first + crop + margin, side)
+        source.append(slice(low, high))
+        there.append(slice(low - first + margin, high - first + margin))
+    return (there[0], there[1]), (source[0], source[1])
+
+
+def _copy(to: Tensor, part: Any) -> None:
+    """From an array of the cache, or a tensor of the same device."""
+    if isinstance(part, Tensor):
+        to.copy_(part)
+    else:
+        np.copyto(to.numpy(), part)
+
+
+def _torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, dtype)).dtype

@@ -1,6 +1,9 @@
 """Training: state, loop, checkpoints and run folders."""
 
 from .checkpoint import Checkpoint as Checkpoint
+from .device import choose_device as choose_device
+from .device import chosen_precision as chosen_precision
+from .device import environment as environment
 from .loop import train as train
 from .prefetch import Loader as Loader
 from .run import RunFolder as RunFolder
@@ -9,5 +12,4 @@ from .run import clear as clear
 from .run import find_checkpoint as find_checkpoint
 from .run import fresh_run as fresh_run
 from .run import held as held
-from .state import PRECISIONS as PRECISIONS
 from .state import TrainingState as TrainingState

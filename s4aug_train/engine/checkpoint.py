@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import Config
 from ..data.normalization import Normalization
@@ -15,7 +15,7 @@ from ..data.palette import ClassEntry, ClassTable
 from ..data.split import PARTS, Split
 from ..errors import CheckpointError
 from ..files import atomic_path
-from ..model import UNet
+from ..model import UNet, own_network
 
 VERSION = 1
 
@@ -122,14 +122,36 @@ class Checkpoint:
             training=content["training"],
         )
 
-    def build_network(self) -> UNet:
-        """The network with these weights, on the CPU, in evaluation mode."""
-        network = UNet(len(self.classes.names), self.bands, self.config.model.encoder)
+    def build_network(self, own: nn.Module | str | None = None) -> nn.Module:
+        """The network that is evaluated, with these weights, on the CPU, in evaluation mode.
+
+        Args:
+            own: The user's network, or its name, where the run was one of that. A name that only the checkpoint
+                gives is not followed: a file must not say what code runs.
+
+        Raises:
+            CheckpointError: It is needed and not given, or weights do not fit or are not finite.
+        """
+        named = self.config.model.factory
+        if named and own is None:
+            raise CheckpointError(
+                f"the checkpoint is of a network of the user's ({named}); say so again with --model {named}, or "
+                f"model= in Python: its code is run"
+            )
+        classes = len(self.classes.names)
+        network = own_network(own, classes, self.bands) if own else UNet(classes, self.bands, self.config.model.encoder)
         try:
-            network.load_state_dict(dict(self.network))
+            network.load_state_dict(dict(self._evaluated()))
         except (RuntimeError, TypeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise CheckpointError(f"the checkpoint's weights do not fit its own settings: {reason}") from error
         if not all(value.isfinite().all() for value in network.state_dict().values()):
             raise CheckpointError("the checkpoint's weights are not finite; use another of the run's checkpoints/")
         return network.eval()
+
+    def _evaluated(self) -> Mapping[str, Tensor]:
+        """The weights of the student, or of the teacher."""
+        if self.config.method.evaluate != "teacher":
+            return self.network
+        partner = self.training.get("partner", {})
+        return {key.removeprefix("network."): value for key, value in partner.items() if key.startswith("network.")}

@@ -7,10 +7,15 @@ import torch
 from torch import Tensor
 
 from ..errors import TrainingError
-from ..methods import Losses, Method
+from ..methods import Losses
 from ..records import EvaluationRecord, Record, StepRecord
+from .device import peak_memory_mib
+from .graph import GraphedSteps
 from .prefetch import Loader
 from .state import TrainingState
+
+# The means that every method has; others are logged by name beside them.
+MEANS = ("loss", "loss_supervised", "loss_consistency", "valid_fraction")
 
 Evaluate = Callable[[int], EvaluationRecord | None]  # None: given up
 Save = Callable[[bool], None]  # with: whether this is the best so far
@@ -18,7 +23,6 @@ Save = Callable[[bool], None]  # with: whether this is the best so far
 
 def train(
     state: TrainingState,
-    method: Method,
     loader: Loader,
     *,
     evaluate: Evaluate,
@@ -30,7 +34,6 @@ def train(
 
     Args:
         state: Changed as training goes on.
-        method: Makes the loss.
         loader: Gives the batches.
         evaluate: Called every `evaluate_every` steps and after the last, with the step.
         save: Called every `checkpoint_every` steps, and before and after each evaluation.
@@ -50,14 +53,15 @@ def train(
         yield from _evaluated(state, evaluate, save)
         if should_stop():
             return
-    interval = Interval(config.batch_labeled + (config.batch_unlabeled if loader.unlabeled else 0))
+    train_on = GraphedSteps(state).train_on if config.graph else state.train_on
+    interval = Interval(config.batch_labeled + (config.batch_unlabeled if loader.unlabeled else 0), state.device)
     for batch, waited in loader.batches(state.step, config.steps):
-        rate = state.learning_rate()
-        interval.add(state.train_on(method, batch), waited)
+        rate, weight = state.learning_rate(), state.method.weight(state.step)
+        interval.add(train_on(batch), waited)
         step, last = state.step, state.step == config.steps
         on_step(step)
         if step % config.log_every == 0 or last:
-            yield interval.record(step, rate)
+            yield interval.record(step, rate, weight)
         due, stopping = _evaluation_due(state), should_stop()
         if due or stopping or step % config.checkpoint_every == 0:
             check_finite(state, interval)
@@ -114,19 +118,30 @@ class Interval:
 
     Args:
         images: Per step.
+        device: Of the network; its peak of memory is told.
     """
 
-    def __init__(self, images: int) -> None:
+    def __init__(self, images: int, device: torch.device) -> None:
         self.images = images
+        self.device = device
+        self.names: list[str] = []
         self.sums: Tensor | None = None
-        self._reset()
+        self.steps = 0
+        self.waited_s = 0.0
+        self.began = time.perf_counter()
 
     def add(self, losses: Losses, waited_s: float) -> None:
         """Count one step."""
-        parts = [losses.total.detach(), losses.supervised, losses.consistency, losses.valid_fraction]
-        values = torch.stack([part.float() for part in parts])
+        named = {
+            "loss": losses.total,
+            "loss_supervised": losses.supervised,
+            "loss_consistency": losses.unsupervised,
+            "valid_fraction": losses.valid_fraction,
+            **losses.extra,
+        }
+        values = torch.stack([value.detach().float() for value in named.values()])
+        self.names = list(named)
         self.sums = values if self.sums is None else self.sums + values
-        self.weight = losses.weight
         self.steps += 1
         self.waited_s += waited_s
 
@@ -135,22 +150,22 @@ class Interval:
         if self.sums is not None and not self.sums.isfinite().all():
             raise _not_finite("loss", step)
 
-    def record(self, step: int, lr: float) -> StepRecord:
+    def record(self, step: int, lr: float, weight: float) -> StepRecord:
         """The record of these steps; a new interval begins."""
         assert self.sums is not None
         self.check(step)
-        loss, supervised, consistency, valid_fraction = (self.sums / self.steps).tolist()
+        means = dict(zip(self.names, (self.sums / self.steps).tolist(), strict=True))
         elapsed = max(time.perf_counter() - self.began, 1e-9)
+        standard = {name: means.pop(name) for name in MEANS}
         record = StepRecord(
             step=step,
-            loss=loss,
-            loss_supervised=supervised,
-            loss_consistency=consistency,
-            weight=self.weight,
-            valid_fraction=valid_fraction,
+            **standard,
+            weight=weight,
             lr=lr,
             images_per_s=self.images * self.steps / elapsed,
             data_wait=min(self.waited_s / elapsed, 1.0),
+            memory_mib=peak_memory_mib(self.device),
+            extra=means,
         )
         self._reset()
         return record
@@ -161,7 +176,6 @@ class Interval:
 
     def _reset(self) -> None:
         self.sums = None
-        self.weight = 0.0
         self.steps = 0
         self.waited_s = 0.0
         self.began = time.perf_counter()

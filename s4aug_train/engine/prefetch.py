@@ -2,11 +2,13 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from ..data.pool import Pool
 from ..methods import Batch
@@ -25,8 +27,10 @@ class Loader:
         batch_labeled: Labelled crops per step.
         batch_unlabeled: Unlabelled crops per step.
         seed: The run's.
-        workers: Threads that read ahead; 0 reads when asked.
+        weight: lambda of a step.
+        workers: Threads or processes that read ahead; 0 reads when asked.
         device: Where batches are moved.
+        processes: Read by spawned processes, for tiles whose reading is Python of the user's; else by threads.
     """
 
     labeled: Pool
@@ -34,26 +38,37 @@ class Loader:
     batch_labeled: int
     batch_unlabeled: int
     seed: int
+    weight: Callable[[int], float]
     workers: int
     device: torch.device
+    processes: bool = False
 
     def batch(self, step: int) -> Batch:
-        """The batch of one step, on the CPU."""
+        """The batch of one step, where the pools are."""
         labeled = self.labeled.crops(self.seed, step, "labeled", self.batch_labeled)
         unlabeled = None
         if self.unlabeled is not None:
             unlabeled = self.unlabeled.crops(self.seed, step, "unlabeled", self.batch_unlabeled)
         key = torch.tensor([stream_seed(self.seed, step, "batch")])
-        return Batch(step, key, labeled, unlabeled)
+        weight = torch.tensor(self.weight(step), dtype=torch.float32)
+        batch = Batch(step, self.seed, key, weight, labeled, unlabeled)
+        on_host = self.device.type == "cuda" and labeled.images.device.type == "cpu"
+        return batch.pin_memory() if on_host and not self.processes else batch
 
     def batches(self, first: int, steps: int) -> Iterator[tuple[Batch, float]]:
         """Batches of the steps from `first` to `steps`, with the seconds spent waiting for each."""
+        ahead = self._read(first, steps)
+        for _ in range(first, steps):
+            began = time.perf_counter()
+            batch = next(ahead).to(self.device)
+            yield batch, time.perf_counter() - began
+
+    def _read(self, first: int, steps: int) -> Iterator[Batch]:
         if self.workers == 0:
-            for step in range(first, steps):
-                began = time.perf_counter()
-                batch = self._moved(self.batch(step))
-                yield batch, time.perf_counter() - began
-            return
+            return map(self.batch, range(first, steps))
+        return self._by_processes(first, steps) if self.processes else self._by_threads(first, steps)
+
+    def _by_threads(self, first: int, steps: int) -> Iterator[Batch]:
         with ThreadPoolExecutor(self.workers) as pool:
             pending: deque[Future[Batch]] = deque()
             following = first
@@ -62,14 +77,32 @@ class Loader:
                     while following < steps and len(pending) < AHEAD * self.workers:
                         pending.append(pool.submit(self.batch, following))
                         following += 1
-                    began = time.perf_counter()
-                    batch = self._moved(pending.popleft().result())
-                    yield batch, time.perf_counter() - began
+                    yield pending.popleft().result()
             finally:
                 for future in pending:
                     future.cancel()
 
-    def _moved(self, batch: Batch) -> Batch:
-        unlabeled = None if batch.unlabeled is None else batch.unlabeled.to(self.device)
-        key = batch.key.to(self.device, non_blocking=True)
-        return Batch(batch.step, key, batch.labeled.to(self.device), unlabeled)
+    def _by_processes(self, first: int, steps: int) -> Iterator[Batch]:
+        """Spawned, not forked: this process has threads."""
+        loader: DataLoader[Batch] = DataLoader(
+            _Steps(self, first, steps),
+            batch_size=None,
+            num_workers=self.workers,
+            prefetch_factor=AHEAD,
+            multiprocessing_context="spawn",
+            pin_memory=self.device.type == "cuda",
+        )
+        yield from loader
+
+
+class _Steps(Dataset[Batch]):
+    """The batches of a loader by step, as a map-style dataset."""
+
+    def __init__(self, loader: Loader, first: int, steps: int) -> None:
+        self.loader, self.first, self.steps = loader, first, steps
+
+    def __len__(self) -> int:
+        return self.steps - self.first
+
+    def __getitem__(self, index: int) -> Any:
+        return self.loader.batch(self.first + index)

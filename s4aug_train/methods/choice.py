@@ -1,34 +1,49 @@
 """From a name in the config to a method."""
 
-from s4aug import AffineRanges
-
-from ..config import Config, MethodConfig
-from ..data.normalization import Normalization
+from ..errors import ConfigError
+from ..imports import named_object
+from .cutmix import CutMix
+from .fixmatch import FixMatch
 from .full import Full
-from .protocol import Method
+from .hung import Hung
+from .protocol import Method, Setup
 from .s4net import S4Net
 from .sup_affine import SupAffine
 from .supervised import Supervised
+from .vat import Vat, VatAffine
 
 
-def make_method(config: Config, normalization: Normalization) -> Method:
-    """The method that `config.method.name` asks for."""
-    match config.method.name:
+def make_method(setup: Setup) -> Method:
+    """The method that `config.method.name` asks for: one of ours, or `package.module:function(setup)`.
+
+    Raises:
+        ConfigError: The user's function cannot be had, or gives no method.
+    """
+    match setup.config.method.name:
         case "supervised":
-            return Supervised(normalization)
+            return Supervised(setup)
         case "full":
-            return Full(normalization)
+            return Full(setup)
         case "sup+affine":
-            return SupAffine(normalization, perturbation_ranges(config.method))
-        case _:
-            return S4Net(normalization, perturbation_ranges(config.method), config.method, config.train.steps)
+            return SupAffine(setup)
+        case "s4net" | "mean-teacher":
+            return S4Net(setup)
+        case "vat":
+            return Vat(setup)
+        case "vat+affine":
+            return VatAffine(setup)
+        case "cutmix":
+            return CutMix(setup)
+        case "fixmatch":
+            return FixMatch(setup)
+        case "hung":
+            return Hung(setup)
+        case name:
+            return _of_the_user(name, setup)
 
 
-def perturbation_ranges(config: MethodConfig) -> AffineRanges:
-    """The ranges of the random perturbations (Sec. 3.2: 15 degrees, 0.2, 0.75 to 1.25)."""
-    return AffineRanges(
-        degrees=config.degrees,
-        translate=(config.translate, config.translate),
-        scale=(config.scale_min, config.scale_max),
-        shear=config.shear,
-    )
+def _of_the_user(name: str, setup: Setup) -> Method:
+    method = named_object(name, "--method")(setup)
+    if not isinstance(method, Method):
+        raise ConfigError(f"--method {name} must give a s4aug_train.methods.Method, got {type(method).__name__}")
+    return method

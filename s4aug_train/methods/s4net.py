@@ -1,92 +1,76 @@
 """S4Net: supervised loss plus lambda times the consistency of two undone predictions (Algorithm 1)."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from s4aug import AffineRanges, AffineTransform, View, consistency_terms, sample_affine
+from s4aug import ConsistencyTerms, View, consistency_terms
 
 from ..config import MethodConfig
-from ..data.cache import Tile
-from ..data.normalization import Normalization
-from ..data.pool import Crops
-from .protocol import Batch, Losses
-from .supervision import cross_entropy, labelled_views, random_flips
+from .protocol import Batch, Losses, Method
+from .supervision import labelled_images, supervised_loss
+from .teacher import Teacher
+from .views import flipped_view, margin, perturbed_view
 
 
-@dataclass(frozen=True)
-class S4Net:
-    """Eq. 2 with Eq. 4 as the unsupervised term.
+class S4Net(Method):
+    """Eq. 2 with Eq. 4 as the unsupervised term. With `method.ema` the second prediction is theta-bar's, Eq. 3."""
 
-    Args:
-        normalization: Of the images.
-        ranges: What the perturbations phi are drawn from, Sec. 3.2.
-        config: Loss, lambda and the choices that the paper leaves open.
-        steps: Of the whole run, for the ramp.
-    """
-
-    normalization: Normalization
-    ranges: AffineRanges
-    config: MethodConfig
-    steps: int
     uses_unlabeled = True
 
-    def labelled_tiles(self, labeled: Sequence[Tile], unlabeled: Sequence[Tile]) -> list[Tile]:
-        """The labelled tiles."""
-        return list(labeled)
+    def margins(self) -> tuple[int, int]:
+        """Views may show what lies around the crop."""
+        return 0, margin(self.setup)
 
-    def losses(self, network: nn.Module, batch: Batch) -> Losses:
+    def partner(self, network: nn.Module) -> Teacher | None:
+        """theta-bar, where it is not theta."""
+        decay = self.setup.config.method.ema
+        return Teacher(network, decay) if decay else None
+
+    def losses(self, network: nn.Module, batch: Batch, partner: Any) -> Losses:
         """One step of Algorithm 1."""
+        config = self.setup.config.method
+        images, labels = labelled_images(self.setup, batch)
+        view1, view2 = self.views(batch)
+        if partner is None:
+            logits, pred1, pred2 = forwarded(network, [images, view1.image, view2.image], config.forward)
+        else:
+            logits, pred1 = forwarded(network, [images, view1.image], config.forward)
+            pred2 = partner.predict(view2.image)
+        supervised = supervised_loss(self.setup, logits, labels)
+        terms = compared(config, pred1, view1, pred2, view2, detach=config.detach if partner is None else 2)
+        total = supervised + batch.weight * terms.loss
+        return Losses(total, supervised.detach(), terms.loss.detach(), terms.valid_fraction.detach())
+
+    def views(self, batch: Batch) -> tuple[View, View]:
+        """Two views of the crops, phi_1 and phi_2 drawn apart, after flips that they share."""
         assert batch.unlabeled is not None
-        flips = random_flips(batch.labeled, batch.seeds("flip/labeled", len(batch.labeled.ids)))
-        images, labels = labelled_views(batch.labeled, flips, self.normalization, mode="nearest")
-        view1, view2 = self.views(batch.unlabeled, batch)
-        logits, pred1, pred2 = self._forward(network, [images, view1.image, view2.image])
-        supervised = cross_entropy(logits, labels)
-        terms = consistency_terms(
-            pred1,
-            view1,
-            pred2,
-            view2,
-            loss=self.config.loss,
-            activation=None if self.config.activation == "none" else self.config.activation,
-            classes=self.config.classes,
-            detach=self.config.detach or None,
-            mask=self.config.mask,
-        )
-        weight = self.weight(batch.step)
-        total = supervised + weight * terms.loss
-        return Losses(total, supervised.detach(), terms.loss.detach(), weight, terms.valid_fraction.detach())
+        first = perturbed_view(self.setup, batch.unlabeled, batch, "1")
+        if self.setup.config.method.views == "one":
+            return first, flipped_view(self.setup, batch.unlabeled, batch)
+        return first, perturbed_view(self.setup, batch.unlabeled, batch, "2")
 
-    def views(self, crops: Crops, batch: Batch) -> tuple[View, View]:
-        """Two views of the crops, phi_1 and phi_2 drawn apart, after flips that they share.
 
-        Flip, perturbation and normalisation are one resampling; undoing a view leads back to the crop as it
-        lies in the tile, which is the same for both.
-        """
-        flips = random_flips(crops, batch.seeds("flip/unlabeled", len(crops.ids)))
-        first = self._motion(crops, batch.seeds("affine/1", len(crops.ids))) @ flips
-        second = self._motion(crops, batch.seeds("affine/2", len(crops.ids))) @ flips
-        return self._view(crops, first), self._view(crops, second)
+def compared(
+    config: MethodConfig, pred1: Tensor, view1: View, pred2: Tensor, view2: View, *, detach: int
+) -> ConsistencyTerms:
+    """Eq. 4, as the settings read it; `detach` is 1 or 2 for a side that is a target, or 0."""
+    return consistency_terms(
+        pred1,
+        view1,
+        pred2,
+        view2,
+        loss=config.loss,
+        activation=None if config.activation == "none" else config.activation,
+        classes=config.classes,
+        detach=detach or None,
+        mask=config.mask,
+    )
 
-    def weight(self, step: int) -> float:
-        """lambda: a sigmoid-shaped ramp exp(-5 (1 - x)^2), then constant (Sec. 4.2)."""
-        ramp = self.config.ramp * self.steps
-        done = min(step / ramp, 1.0) if ramp > 0 else 1.0
-        return self.config.weight * math.exp(-5 * (1 - done) ** 2)
 
-    def _motion(self, crops: Crops, seeds: Tensor) -> AffineTransform:
-        batch, _, height, width = crops.images.shape
-        return sample_affine(self.ranges, batch, (height, width), device=crops.images.device, seed=seeds)
-
-    def _view(self, crops: Crops, motion: AffineTransform) -> View:
-        statistics = (self.normalization.mean, self.normalization.std)
-        return View.of(crops.images, motion, valid=crops.valid, normalize=statistics, dtype=torch.float32)
-
-    def _forward(self, network: nn.Module, parts: list[Tensor]) -> list[Tensor]:
-        if self.config.forward == "separate":
-            return [network(part) for part in parts]
-        return list(network(torch.cat(parts)).split([len(part) for part in parts]))
+def forwarded(network: nn.Module, parts: list[Tensor], forward: str) -> list[Tensor]:
+    """Predictions of several batches, by one forward ("joint") or each by its own ("separate")."""
+    if forward == "separate":
+        return [network(part) for part in parts]
+    return list(network(torch.cat(parts)).split([len(part) for part in parts]))

@@ -1,26 +1,20 @@
 """The control: supervised training with S4Net's affine perturbations as plain augmentation."""
 
-from dataclasses import dataclass
-
-from s4aug import AffineRanges, AffineTransform, sample_affine
+from torch import Tensor
 
 from .protocol import Batch
 from .supervised import Supervised
+from .supervision import perturbed_images
+from .views import margin
 
 
-@dataclass(frozen=True)
 class SupAffine(Supervised):
-    """Tells how much of S4Net's gain is augmentation: the same motions, on labelled crops, no consistency.
+    """Tells how much of S4Net's gain is augmentation: the same motions, on labelled crops, no consistency."""
 
-    Args:
-        ranges: What the motions are drawn from.
-    """
+    def margins(self) -> tuple[int, int]:
+        """Labelled crops are seen as S4Net sees its unlabelled ones."""
+        return margin(self.setup), 0
 
-    ranges: AffineRanges
-    mode = "bilinear"
-
-    def motion(self, batch: Batch) -> AffineTransform:
-        """Flips, then a random affine transform, as one motion."""
-        flips = super().motion(batch)
-        seeds = batch.seeds("affine/labeled", len(flips))
-        return sample_affine(self.ranges, len(flips), flips.size, device=flips.matrix.device, seed=seeds) @ flips
+    def images(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The labelled crops, flipped and moved."""
+        return perturbed_images(self.setup, batch)

@@ -1,41 +1,23 @@
 """The baseline: labelled crops alone, flipped at random."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from s4aug import AffineTransform
-
-from ..data.cache import Tile
-from ..data.normalization import Normalization
-from .protocol import Batch, Losses
-from .supervision import cross_entropy, labelled_views, random_flips
+from .protocol import Batch, Losses, Method
+from .supervision import labelled_images, supervised_loss
 
 
-@dataclass(frozen=True)
-class Supervised:
-    """Minimise Eq. 1.
+class Supervised(Method):
+    """Minimise Eq. 1."""
 
-    Args:
-        normalization: Of the images.
-    """
+    def images(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The labelled crops as the network sees them, and their labels."""
+        return labelled_images(self.setup, batch)
 
-    normalization: Normalization
-    uses_unlabeled = False
-    mode = "nearest"  # flips fall on pixels
-
-    def labelled_tiles(self, labeled: Sequence[Tile], unlabeled: Sequence[Tile]) -> list[Tile]:
-        """The labelled tiles."""
-        return list(labeled)
-
-    def motion(self, batch: Batch) -> AffineTransform:
-        """How the labelled crops are moved: flips."""
-        return random_flips(batch.labeled, batch.seeds("flip/labeled", len(batch.labeled.ids)))
-
-    def losses(self, network: nn.Module, batch: Batch) -> Losses:
-        """Cross entropy of the moved crops."""
-        images, labels = labelled_views(batch.labeled, self.motion(batch), self.normalization, mode=self.mode)
-        loss = cross_entropy(network(images), labels)
+    def losses(self, network: nn.Module, batch: Batch, partner: Any) -> Losses:
+        """Loss of the labelled crops."""
+        images, labels = self.images(batch)
+        loss = supervised_loss(self.setup, network(images), labels)
         nothing = loss.new_zeros(())
-        return Losses(loss, loss.detach(), nothing, 0.0, nothing)
+        return Losses(loss, loss.detach(), nothing, nothing)

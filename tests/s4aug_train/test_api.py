@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from s4aug_train import api
-from s4aug_train.config import preset
 from s4aug_train.data.palette import ClassEntry, ClassTable
 from s4aug_train.data.split import Split
-from s4aug_train.engine import Checkpoint, RunFolder
+from s4aug_train.engine import Checkpoint, RunFolder, choose_device, environment
 from s4aug_train.errors import CheckpointError, ConfigError, DataError
-from s4aug_train.records import EvaluationRecord, StepRecord
+from s4aug_train.presets import preset
+from s4aug_train.records import EvaluationRecord, Note, StepRecord
+from s4aug_train.training import training
 
 
 @pytest.fixture(scope="module")
@@ -32,33 +33,34 @@ def config(demo_folder):
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory, shared_cache):
     run = RunFolder(tmp_path_factory.mktemp("runs") / "run")
-    return run, list(api.fit(config, run))
+    return run, list(training(config, run))
 
 
 def test_fit_yields_what_it_writes(finished):
     run, records = finished
     assert [type(record) for record in records].count(StepRecord) == 2
     assert isinstance(records[-1], EvaluationRecord)
-    assert len(run.metrics.read_text().splitlines()) == len(records)
+    assert len(run.metrics.read_text().splitlines()) == len([r for r in records if not isinstance(r, Note)])
+    assert "tiles" in next(record.text for record in records if isinstance(record, Note))
 
 
 def test_evaluation_of_the_checkpoint_is_that_of_the_run(finished):
     run, records = finished
-    again = api.evaluate_checkpoint(run.path, {})
+    again = api.evaluate(run.path, {})
     assert again == records[-1]
 
 
 def test_auto_takes_the_gpu_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert api.choose_device("auto").type == "cuda"
+    assert choose_device("auto").type == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert api.choose_device("auto").type == "cpu"
+    assert choose_device("auto").type == "cpu"
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", ""])
 def test_an_impossible_device_is_refused(name):
     with pytest.raises(ConfigError, match="device|no cuda"):
-        api.choose_device(name)
+        choose_device(name)
 
 
 def edited(run, tmp_path, **changes):
@@ -72,23 +74,23 @@ def test_resume_refuses_another_split_or_other_classes(finished, config, tmp_pat
     split = Checkpoint.read(run.last).split
     other = Split(split.labeled[1:], (*split.unlabeled, split.labeled[0]), split.val)
     with pytest.raises(CheckpointError, match="split"):
-        list(api.fit(config, run, resume=edited(run, tmp_path, split=other)))
+        list(training(config, run, resume=edited(run, tmp_path, split=other)))
     table = ClassTable(tuple(ClassEntry(f"class {i}", value=i) for i in range(6)))
     with pytest.raises(CheckpointError, match=r"classes \(was class 0"):
-        list(api.fit(config, run, resume=edited(run, tmp_path, classes=table)))
+        list(training(config, run, resume=edited(run, tmp_path, classes=table)))
 
 
 def test_resume_may_change_what_does_not_matter(finished, config):
     run, _ = finished
-    changed = config.updated({"train.workers": 0, "train.log_every": 7, "train.device": "cpu"})
-    assert list(api.fit(changed, run, resume=run.last)) == []
+    changed = config.updated({"train.workers": 0, "train.log_every": 7, "train.device": "cpu", "train.pool": "map"})
+    assert all(isinstance(record, Note) for record in training(changed, run, resume=run.last))
 
 
 def test_a_refused_resume_leaves_the_run_as_it_was(finished, config):
     run, _ = finished
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     with pytest.raises(CheckpointError, match=r"train\.lr"):
-        list(api.fit(config.updated({"train.lr": 0.5}), run, resume=run.last))
+        list(training(config.updated({"train.lr": 0.5}), run, resume=run.last))
     assert before == {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
 
 
@@ -102,11 +104,11 @@ def test_data_of_other_bands_is_refused(finished, tmp_path):
         write_image(tmp_path / "masks" / f"{tile}.png", np.zeros((3, 32, 32), np.uint8))
     DEEPGLOBE.write(tmp_path / "class_dict.csv")
     with pytest.raises(DataError, match="has 1 bands of uint8, the checkpoint was trained on 3"):
-        api.evaluate_checkpoint(run.path, {"data.path": str(tmp_path)})
+        api.evaluate(run.path, {"data.path": str(tmp_path)})
 
 
 def test_the_environment_names_versions_and_machine():
-    facts = api.environment(torch.device("cpu"))
+    facts = environment(torch.device("cpu"))
     assert facts["torch"] == torch.__version__.split("+")[0] or facts["torch"] == torch.__version__
     assert {"s4aug", "python", "platform", "device", "threads", "kornia", "numpy", "rasterio"} <= set(facts)
 
@@ -114,7 +116,7 @@ def test_the_environment_names_versions_and_machine():
 @pytest.mark.parametrize("name", ["mps", "meta", "xpu"])
 def test_devices_that_are_not_supported_are_refused(name):
     with pytest.raises(ConfigError, match="auto, cpu, cuda"):
-        api.choose_device(name)
+        choose_device(name)
 
 
 def test_masks_are_read_by_the_datas_own_table(finished, demo_folder, tmp_path):
@@ -132,7 +134,7 @@ def test_masks_are_read_by_the_datas_own_table(finished, demo_folder, tmp_path):
         pixels = (30 + 200 * (read_image(mask).astype(int) // 255)).astype(np.uint8)
         mask.unlink()
         write_image(mask, pixels)
-    again = api.evaluate_checkpoint(run.path, {"data.path": str(copy)})
+    again = api.evaluate(run.path, {"data.path": str(copy)})
     assert again.confusion == records[-1].confusion
 
 
@@ -144,4 +146,4 @@ def test_another_spelling_of_the_path_does_not_hide_trained_tiles(finished, demo
     manifest = tmp_path / "m.json"
     manifest.write_text(json.dumps({"labeled": [], "unlabeled": [], "val": list(seen)}))
     with pytest.raises(DataError, match="were trained on"):
-        api.evaluate_checkpoint(run.path, {"data.path": f"{demo_folder}/../{demo_folder.name}/"}, split=str(manifest))
+        api.evaluate(run.path, {"data.path": f"{demo_folder}/../{demo_folder.name}/"}, split=str(manifest))

@@ -3,20 +3,18 @@
 from dataclasses import FrozenInstanceError
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s4aug_train.config import (
-    AT_LEAST,
-    CHOICES,
-    PRESETS,
     Config,
     known_keys,
     parse_assignment,
-    preset,
     read_settings,
 )
 from s4aug_train.errors import ConfigError
+from s4aug_train.limits import AT_LEAST, CHOICES, SHARES
+from s4aug_train.presets import METHODS, PRESETS, configured, preset
 
 
 def value(config: Config, key: str) -> object:
@@ -106,12 +104,13 @@ def test_what_is_no_assignment_is_refused_with_an_example(text):
 def test_presets_resolve_and_survive_yaml(name, tmp_path):
     config = preset(name)
     (tmp_path / "config.yaml").write_text(config.to_yaml())
-    settings = read_settings(tmp_path / "config.yaml")
-    assert set(settings) == set(known_keys())
-    assert Config().updated(settings) == config
+    written = read_settings(tmp_path / "config.yaml")
+    assert set(written) == set(known_keys())
+    assert Config().updated(written) == config
     assert all(value(config, key) == wanted for key, wanted in PRESETS[name].items())
 
 
+@settings(deadline=None)  # each example writes a file
 @given(
     lr=st.floats(0, 1e300, allow_nan=False),
     steps=st.integers(1, 10**12),
@@ -119,8 +118,8 @@ def test_presets_resolve_and_survive_yaml(name, tmp_path):
     mask=st.booleans(),
 )
 def test_any_settings_survive_yaml(lr, steps, path, mask, tmp_path_factory):
-    settings = {"train.lr": lr, "train.steps": steps, "data.path": path, "method.mask": mask, "data.split": "no"}
-    config = Config().updated(settings)
+    wanted = {"train.lr": lr, "train.steps": steps, "data.path": path, "method.mask": mask, "data.split": "no"}
+    config = Config().updated(wanted)
     file = tmp_path_factory.getbasetemp() / "config.yaml"
     file.write_text(config.to_yaml(), newline="")
     assert Config().updated(read_settings(file)) == config
@@ -140,7 +139,8 @@ def test_every_rule_is_about_a_setting_and_the_defaults_keep_it():
     keys = known_keys()
     assert set(CHOICES) <= set(keys)
     assert set(AT_LEAST) <= set(keys)
-    assert all(set(settings) <= set(keys) for settings in PRESETS.values())
+    assert set(SHARES) <= set(keys)
+    assert all(set(each) <= set(keys) for each in [*PRESETS.values(), *METHODS.values()])
     for key, choices in CHOICES.items():
         assert value(Config(), key) in choices
     for key, least in AT_LEAST.items():
@@ -150,7 +150,8 @@ def test_every_rule_is_about_a_setting_and_the_defaults_keep_it():
 @pytest.mark.parametrize("key", CHOICES)
 def test_a_value_outside_its_choices_is_refused_with_them(key):
     for choice in CHOICES[key]:
-        assert value(Config().updated({key: choice}), key) == choice
+        others = {"method.ema": 0.9} if choice == "teacher" else {}
+        assert value(Config().updated({**others, key: choice}), key) == choice
     with pytest.raises(ConfigError, match=f"{key} must be one of {CHOICES[key][0].replace('+', '.')}, .*got 'other'"):
         Config().updated({key: "other"})
 
@@ -162,7 +163,7 @@ def test_a_value_below_its_least_is_refused(key):
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("chosen", "message"),
     [
         ({"method.ramp": 1.01}, "method.ramp must be between 0 and 1"),
         ({"method.translate": -0.1}, "method.translate must be between 0 and 1"),
@@ -172,11 +173,19 @@ def test_a_value_below_its_least_is_refused(key):
         ({"method.scale_min": 1.3}, "scale_max must not be below"),
         ({"method.scale_max": "nan"}, "scale_max must not be below"),
         ({"train.stride": 600}, "stride must not exceed train.window"),
+        ({"method.ema": 1.0}, "method.ema must be below 1"),
+        ({"method.evaluate": "teacher"}, "needs a teacher: set method.ema"),
+        ({"train.graph": True, "train.precision": "fp16"}, "graph does not go with fp16"),
+        ({"train.nesterov": True, "train.momentum": 0.0}, "nesterov needs train.momentum"),
+        ({"train.class_weights": "1,x"}, "class_weights must be none, balanced or numbers"),
+        ({"train.class_weights": "0,0"}, "class_weights must be none, balanced or numbers"),
+        ({"train.class_weights": "1,-1"}, "class_weights must be none, balanced or numbers"),
+        ({"method.vat_probe": 0.0}, "vat_probe must be above 0"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(settings, message):
+def test_settings_that_cannot_work_are_refused(chosen, message):
     with pytest.raises(ConfigError, match=message):
-        Config().updated(settings)
+        Config().updated(chosen)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +213,7 @@ def test_a_missing_file_is_refused_and_an_empty_one_sets_nothing(tmp_path):
 
 
 def test_an_unknown_preset_is_refused_with_those_there_are():
-    with pytest.raises(ConfigError, match="no preset 'fast'; there are paper, quick"):
+    with pytest.raises(ConfigError, match="no preset 'fast'; there are paper, paper-literal, recommended, quick"):
         preset("fast")
 
 
@@ -214,3 +223,12 @@ def test_a_config_is_never_changed_in_place():
     assert config == Config()
     with pytest.raises(FrozenInstanceError):
         config.train.steps = 3
+
+
+def test_settings_are_put_together_from_preset_method_demo_and_what_is_asked_for():
+    config = configured({"data.path": "demo", "method.name": "fixmatch", "method.ramp": 0.3})
+    assert config.model.encoder == "resnet18"  # of the preset quick, which the demo means
+    assert (config.data.labeled, config.model.weights) == (20, "none")  # of the demo
+    assert (config.method.weight, config.method.ramp) == (1.0, 0.3)  # of the method; asked for
+    assert configured({"data.path": "demo"}, "paper").model.encoder == "resnet50"
+    assert configured({}) == Config()

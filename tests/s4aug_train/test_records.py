@@ -5,11 +5,11 @@ import json
 import pytest
 
 from s4aug_train.errors import DataError
-from s4aug_train.records import EvaluationRecord, MetricsFile, StepRecord, read_metrics
+from s4aug_train.records import EvaluationRecord, MetricsFile, Note, StepRecord, read_metrics
 
 
 def step(number: int) -> StepRecord:
-    return StepRecord(number, 1.5, 1.0, 0.25, 2.0, 0.7, 0.01, 12.5, 0.1)
+    return StepRecord(number, 1.5, 1.0, 0.25, 2.0, 0.7, 0.01, 12.5, 0.1, 900.0, {"confident": 0.5})
 
 
 def evaluation(number: int) -> EvaluationRecord:
@@ -25,10 +25,16 @@ def test_lines_have_the_names_of_the_contract(tmp_path):
     metrics.append(step(20))
     metrics.append(evaluation(20))
     train, evaluated = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
-    names = "step loss loss_supervised loss_consistency lambda valid_fraction lr images_per_s data_wait"
-    assert list(train) == names.split()
-    assert list(train.values()) == [20, 1.5, 1.0, 0.25, 2.0, 0.7, 0.01, 12.5, 0.1]
+    names = "step loss loss_supervised loss_consistency lambda valid_fraction lr images_per_s data_wait memory_mib"
+    assert list(train) == [*names.split(), "confident"]
+    assert list(train.values()) == [20, 1.5, 1.0, 0.25, 2.0, 0.7, 0.01, 12.5, 0.1, 900.0, 0.5]
     assert evaluated == {"step": 20, "miou": 0.5, "iou": {"a": 0.5, "b": None}}
+
+
+def test_notes_are_for_people_alone(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.append(Note("tiles in memory"))
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
 
 
 def test_an_evaluation_prints_what_the_contract_says():

@@ -10,14 +10,20 @@ from s4aug_train.data.palette import DEEPGLOBE
 from s4aug_train.data.split import Split
 from s4aug_train.engine import Checkpoint, TrainingState
 from s4aug_train.errors import CheckpointError, S4AugTrainError
+from s4aug_train.methods import Setup, make_method
 from s4aug_train.model import UNet
+
+
+def new_state(network, config):
+    setup = Setup(config, Normalization((1.0,) * 3, (1.0,) * 3, "measured"), 6)
+    return TrainingState(network, make_method(setup), config.train, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
 def checkpoint():
     config = Config().updated({"model.encoder": "resnet18", "data.labeled": 3})
     network = UNet(6, encoder="resnet18")
-    state = TrainingState(network, config.train, torch.device("cpu"))
+    state = new_state(network, config)
     network(torch.rand(2, 3, 32, 32)).sum().backward()
     state.optimizer.step()
     return Checkpoint(
@@ -116,7 +122,7 @@ def test_weights_that_are_not_finite_are_refused(checkpoint):
 @pytest.mark.parametrize("change", [{"network": None}, {"network": {}}, {"training": None}, {"training": {}}])
 def test_parts_of_the_wrong_kind_are_one_line(checkpoint, change):
     odd = replace(checkpoint, **change)
-    state = TrainingState(UNet(6, encoder="resnet18"), odd.config.train, torch.device("cpu"))
+    state = new_state(UNet(6, encoder="resnet18"), odd.config)
     with pytest.raises(CheckpointError) as error:
         state.load(odd.step, odd.best, odd.network, odd.training)
     assert "\n" not in str(error.value)

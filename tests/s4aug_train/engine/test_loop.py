@@ -1,15 +1,17 @@
+import copy
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from s4aug_train.config import Config
 from s4aug_train.data.normalization import Normalization
 from s4aug_train.data.pool import Pool
 from s4aug_train.engine import Loader, TrainingState, train
 from s4aug_train.errors import TrainingError
-from s4aug_train.methods import make_method
+from s4aug_train.limits import CHOICES
+from s4aug_train.methods import Setup, make_method
+from s4aug_train.presets import configured
 from s4aug_train.records import EvaluationRecord, StepRecord
 
 CPU = torch.device("cpu")
@@ -20,12 +22,11 @@ def set_up(make_tile):
     """A function that makes state, method and loader of a small run."""
 
     def make(**settings):
-        config = Config().updated(
-            {"train.steps": 12, "train.crop": 64, "train.log_every": 3, "train.workers": 0, **settings}
-        )
+        config = configured({"train.steps": 12, "train.crop": 64, "train.log_every": 3, "train.workers": 0, **settings})
         torch.manual_seed(0)
         network = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3, padding=1))
         normalization = Normalization((127.0,) * 3, (60.0,) * 3, "measured")
+        method = make_method(Setup(config, normalization, 6))
         tiles = [make_tile((80, 80), name=str(i), seed=i) for i in range(5)]
         loader = Loader(
             Pool(tiles, 64, labelled=True),
@@ -33,10 +34,11 @@ def set_up(make_tile):
             config.train.batch_labeled,
             config.train.batch_unlabeled,
             config.train.seed,
+            method.weight,
             config.train.workers,
             CPU,
         )
-        return TrainingState(network, config.train, CPU), make_method(config, normalization), loader
+        return TrainingState(network, method, config.train, CPU), loader
 
     return make
 
@@ -46,10 +48,24 @@ def fake_evaluation(step, miou=0.5):
 
 
 def run(parts, **options):
-    state, method, loader = parts
+    state, loader = parts
     saved = []
     options = {"evaluate": fake_evaluation, "save": lambda best: saved.append((state.step, best)), **options}
-    return list(train(state, method, loader, **options)), saved
+    return list(train(state, loader, **options)), saved
+
+
+def whole_state(parts):
+    """Every tensor that going on needs, by name."""
+
+    def flat(value, name=""):
+        if isinstance(value, torch.Tensor):
+            yield name, value
+        elif isinstance(value, dict):
+            for key, part in value.items():
+                yield from flat(part, f"{name}.{key}")
+
+    state = parts[0]
+    return dict(flat({"network": state.network.state_dict(), **state.state_dict()}))
 
 
 def weights(parts):
@@ -72,19 +88,33 @@ def test_the_learning_rate_is_a_cosine_to_zero(set_up):
     assert rates == pytest.approx([0.01 * (1 + math.cos(math.pi * t / 12)) / 2 for t in range(12)])
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"train.schedule": "poly"}, lambda t: 0.01 * (1 - t / 12) ** 0.9),
+        ({"train.schedule": "constant"}, lambda t: 0.01),
+        ({"train.schedule": "constant", "train.warmup": 4}, lambda t: 0.01 * min((t + 1) / 4, 1)),
+    ],
+)
+def test_other_schedules(set_up, settings, expected):
+    records, _ = run(set_up(**{"train.log_every": 1, **settings}))
+    rates = [r.lr for r in records if isinstance(r, StepRecord)]
+    assert rates == pytest.approx([expected(t) for t in range(12)])
+
+
 def test_one_step_is_plain_sgd_with_momentum_and_decay(set_up):
     parts = set_up(**{"method.name": "supervised"})
-    state, method, loader = parts
+    state, loader = parts
     before, buffer = weights(parts), None
     for step in range(3):
         batch = loader.batch(step)
-        copy = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3, padding=1))
-        copy.load_state_dict(state.network.state_dict())
-        method.losses(copy, batch).total.backward()
-        gradient = copy[0].weight.grad + 1e-4 * before
+        twin = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3, padding=1))
+        twin.load_state_dict(state.network.state_dict())
+        state.method.losses(twin, batch, None).total.backward()
+        gradient = twin[0].weight.grad + 1e-4 * before
         buffer = gradient if buffer is None else 0.9 * buffer + gradient
         rate = 0.01 * (1 + math.cos(math.pi * step / 12)) / 2
-        state.train_on(method, batch)
+        state.train_on(batch)
         torch.testing.assert_close(weights(parts), before - rate * buffer, rtol=1e-5, atol=1e-7)
         before = weights(parts)
 
@@ -96,8 +126,9 @@ def test_threads_that_read_ahead_change_nothing(set_up):
     assert torch.equal(weights(alone), weights(threaded))
 
 
-@pytest.mark.parametrize("name", ["supervised", "sup+affine", "full", "s4net"])
-@pytest.mark.parametrize("stop", [1, 5, 11])
+@pytest.mark.parametrize(
+    ("name", "stop"), [("s4net", 1), ("s4net", 11), *((name, 5) for name in CHOICES["method.name"])]
+)
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(set_up, name, stop):
     whole = set_up(**{"method.name": name})
     run(whole)
@@ -105,9 +136,12 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(set_up, name, sto
     run(first, should_stop=lambda: first[0].step >= stop)
     assert first[0].step == stop
     second = set_up(**{"method.name": name})
-    second[0].load(stop, None, first[0].network.state_dict(), first[0].state_dict())
+    second[0].load(stop, None, *copy.deepcopy((first[0].network.state_dict(), first[0].state_dict())))
     run(second)
-    assert torch.equal(weights(whole), weights(second))
+    expected, found = whole_state(whole), whole_state(second)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
 
 
 def test_a_stop_saves_at_once(set_up):

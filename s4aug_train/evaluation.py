@@ -1,13 +1,16 @@
 """Evaluation on whole tiles: one confusion matrix over the dataset."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import nn
 
+from .config import TrainConfig
 from .data.cache import Tile
 from .data.normalization import Normalization
-from .data.palette import IGNORE
+from .data.palette import IGNORE, ClassTable
+from .engine import chosen_precision
 from .inference import Windows, predict_rows
 from .metrics import Confusion
 from .records import EvaluationRecord
@@ -63,3 +66,41 @@ def evaluate(
         return None
     iou = dict(zip(classes, confusion.iou(), strict=True))
     return EvaluationRecord(step, confusion.miou(), iou, confusion.counts.tolist(), list(classes), len(tiles))
+
+
+class Source(Protocol):
+    """What knows classes and normalisation: a data set, or a checkpoint."""
+
+    @property
+    def classes(self) -> ClassTable:
+        """Names and colours."""
+
+    @property
+    def normalization(self) -> Normalization:
+        """Of the images."""
+
+
+def evaluate_tiles(
+    network: nn.Module,
+    tiles: Sequence[Tile],
+    source: Source,
+    config: TrainConfig,
+    *,
+    step: int,
+    device: torch.device,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> EvaluationRecord | None:
+    """`evaluate` as the settings of a run say."""
+    return evaluate(
+        network,
+        tiles,
+        source.classes.names,
+        source.normalization,
+        Windows(config.window, config.stride),
+        step=step,
+        device=device,
+        autocast=chosen_precision(config.precision, device),
+        should_stop=should_stop,
+        on_progress=on_progress,
+    )

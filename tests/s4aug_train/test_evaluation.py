@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from s4aug_train.data.normalization import Normalization
-from s4aug_train.evaluate import evaluate
+from s4aug_train.evaluation import evaluate
 from s4aug_train.inference import Windows
 
 IDENTITY = Normalization((0.0,) * 3, (1.0,) * 3, "measured")

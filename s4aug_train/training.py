@@ -1,0 +1,272 @@
+"""One run, from settings to records: data, network, method and loop put together."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from .config import Config, TrainConfig
+from .data.cache import Tile
+from .data.dataset import Dataset, Progress, list_tiles, load_dataset
+from .data.own import OwnData
+from .data.pool import Pool
+from .data.resident import held_on, place
+from .engine import Checkpoint, Loader, RunFolder, TrainingState, choose_device, clear, environment, train
+from .errors import CheckpointError, ConfigError
+from .evaluation import evaluate_tiles
+from .files import write_json, write_text
+from .methods import Method, Setup, make_method
+from .model import UNet, load_encoder_weights, own_network, read_encoder_weights
+from .records import MetricsFile, Note, Record
+from .rng import stream_seed
+
+# What a resumed run may change; all else would make it another run.
+FREE_ON_RESUME = {
+    "data.path",
+    "data.classes",
+    "data.unlabeled",
+    "data.split",
+    "train.device",
+    "train.workers",
+    "train.pool",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.evaluate_every",
+}
+
+
+# The name that a run has for a network that was given as an object.
+GIVEN = "given in Python"
+
+
+def training(
+    config: Config,
+    run: RunFolder,
+    *,
+    model: nn.Module | None = None,
+    data: OwnData | None = None,
+    resume: Path | None = None,
+    overwrite: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: Progress | None = None,
+) -> Iterator[Record]:
+    """Train and evaluate one run.
+
+    Args:
+        config: All settings.
+        run: The folder it writes to; see `engine.claim` for whether it may.
+        model: A network in place of the one that the settings name.
+        data: Datasets in place of the folder that the settings name.
+        resume: A checkpoint to go on from.
+        overwrite: Give up what the folder holds, once everything is ready to begin.
+        should_stop: Asked after each step; when true a checkpoint is written and the run ends.
+        on_progress: Called with what is being done, how much is done, and of how much.
+
+    Yields:
+        Records as they are written to metrics.jsonl, and notes.
+
+    Raises:
+        S4AugTrainError: Whatever the user can cure, each told with its cure.
+    """
+    if model is not None:
+        config = config.updated({"model.factory": GIVEN})
+    device = choose_device(config.train.device)
+    _check_graph(config, device)
+    checkpoint = None if resume is None else Checkpoint.read(resume)
+    if data is None:
+        list_tiles(config.data, on_progress)  # a wrong folder is told before a download
+    own = config.model.factory is not None
+    pretrained = None if checkpoint or own else read_encoder_weights(config.model.encoder, config.model.weights)
+    dataset = _load(config, data, on_progress)
+    network = _new_network(config, dataset, model)
+    if pretrained is not None and isinstance(network, UNet):
+        load_encoder_weights(network.encoder, pretrained)
+    method = make_method(_setup(config, dataset))
+    state = TrainingState(network.to(device), method, config.train, device)
+    if checkpoint is not None:
+        check_resumable(checkpoint, config, dataset)
+        state.load(checkpoint.step, checkpoint.best, checkpoint.network, checkpoint.training)
+    loader, where = _loader(config.train, dataset, method, device)
+    if config.train.compile:
+        network.compile()
+    if overwrite:
+        clear(run)
+    run.path.mkdir(parents=True, exist_ok=True)
+    metrics = MetricsFile(run.metrics, state.step, state.evaluated)
+    _describe(run, config, dataset, device)
+    on_step = named(on_progress, "training")
+
+    def save(improved: bool) -> None:
+        snapshot = _checkpoint(state, config, dataset)
+        if improved:
+            snapshot.write(run.best)
+        snapshot.write(run.last)
+
+    yield Note(where)
+    for record in train(
+        state,
+        loader,
+        evaluate=lambda step: evaluate_tiles(
+            state.evaluated_network(),
+            dataset.val,
+            dataset,
+            config.train,
+            step=step,
+            device=device,
+            should_stop=should_stop,
+            on_progress=named(on_progress, "evaluating"),
+        ),
+        save=save,
+        should_stop=should_stop,
+        on_step=lambda step: on_step(step, config.train.steps),
+    ):
+        metrics.append(record)
+        yield record
+
+
+def check_resumable(checkpoint: Checkpoint, config: Config, dataset: Dataset) -> None:
+    """Hold a resumed run to the settings, classes and split that it began with.
+
+    Raises:
+        CheckpointError: One differs; it is named with both values.
+    """
+    old, new = checkpoint.config.to_dict(), config.to_dict()
+    changed = [
+        f"{group}.{name} (was {value}, now {new[group][name]})"
+        for group, values in old.items()
+        for name, value in values.items()
+        if new[group][name] != value and f"{group}.{name}" not in FREE_ON_RESUME
+    ]
+    if checkpoint.classes.key != dataset.classes.key:
+        changed.append(f"classes (was {', '.join(checkpoint.classes.names)}, now {', '.join(dataset.classes.names)})")
+    if (checkpoint.bands, checkpoint.normalization) != (dataset.bands, dataset.normalization):
+        changed.append("the images (their bands or statistics are others)")
+    if checkpoint.split.hash != dataset.split.hash:
+        changed.append(f"split (was {checkpoint.split.hash}, now {dataset.split.hash})")
+    if changed:
+        raise CheckpointError(
+            f"a resumed run cannot change {'; '.join(changed)}: put it back, or begin a new run with another --out"
+        )
+
+
+def named(on_progress: Progress | None, what: str) -> Callable[[int, int], None]:
+    """A progress call for one kind of work."""
+    if on_progress is None:
+        return lambda done, total: None
+    return lambda done, total: on_progress(what, done, total)
+
+
+def _check_graph(config: Config, device: torch.device) -> None:
+    if not config.train.graph:
+        return
+    if device.type != "cuda":
+        raise ConfigError("train.graph records a CUDA graph, which needs --device cuda")
+    method = config.method
+    if method.jitter or method.blur or method.noise:
+        raise ConfigError("train.graph does not go with method.jitter, blur or noise, which are drawn on the host")
+
+
+def _load(config: Config, data: OwnData | None, on_progress: Progress | None) -> Dataset:
+    if data is not None:
+        return data.dataset(include_labeled=config.data.include_labeled)
+    return load_dataset(config.data, config.train.seed, workers=config.train.workers, on_progress=on_progress)
+
+
+def _new_network(config: Config, dataset: Dataset, model: nn.Module | None) -> nn.Module:
+    """A network whose random weights depend on the seed alone; one that was given keeps its own."""
+    classes = len(dataset.classes.names)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(config.train.seed, 0, "network"))
+        if model is not None or config.model.factory:
+            return own_network(model if model is not None else str(config.model.factory), classes, dataset.bands)
+        return UNet(classes, dataset.bands, config.model.encoder)
+
+
+def _setup(config: Config, dataset: Dataset) -> Setup:
+    return Setup(config, dataset.normalization, len(dataset.classes.names), _class_weights(config.train, dataset))
+
+
+def _class_weights(config: TrainConfig, dataset: Dataset) -> tuple[float, ...] | None:
+    """One weight per class, of mean 1 where they are balanced: by the inverse of the labelled pixels of each.
+
+    Raises:
+        ConfigError: Numbers were given, but not one for each class.
+    """
+    names = dataset.classes.names
+    if config.class_weights == "none":
+        return None
+    if config.class_weights != "balanced":
+        given = tuple(float(part) for part in config.class_weights.split(","))
+        if len(given) != len(names):
+            raise ConfigError(
+                f"train.class_weights holds {len(given)} numbers, there are {len(names)} classes: {', '.join(names)}"
+            )
+        return given
+    pixels = np.sum([_class_pixels(tile, len(names)) for tile in dataset.labeled], axis=0).tolist()
+    inverse = [1 / count if count else 0.0 for count in pixels]
+    return tuple(weight * len(names) / sum(inverse) for weight in inverse)
+
+
+def _class_pixels(tile: Tile, classes: int) -> np.ndarray:  # [K]
+    if tile.class_pixels:
+        return np.array(tile.class_pixels)
+    assert tile.labels is not None
+    return np.bincount(np.asarray(tile.labels).ravel(), minlength=256)[:classes]
+
+
+def _loader(config: TrainConfig, dataset: Dataset, method: Method, device: torch.device) -> tuple[Loader, str]:
+    """The batches, and where they come from, for people."""
+    labeled = method.labelled_tiles(dataset.labeled, dataset.unlabeled)
+    unlabeled: Sequence[Tile] = dataset.unlabeled if method.uses_unlabeled else []
+    resident = False
+    if dataset.own:
+        where = f"tiles read from datasets given in Python, by {config.workers or 'no'} processes of their own"
+    else:
+        each = {tile.id: tile for tile in [*unlabeled, *labeled]}
+        placement = place(list(each.values()), device, config.pool)
+        resident, where = placement.resident, str(placement)
+        if resident:
+            held = {tile.id: tile for tile in held_on(list(each.values()), device)}
+            labeled, unlabeled = ([held[tile.id] for tile in part] for part in (labeled, unlabeled))
+    pools = [
+        Pool(tiles, config.crop, labelled=labelled, margin=margin, alike=dataset.own, steady=config.graph)
+        if tiles or labelled or method.uses_unlabeled
+        else None
+        for tiles, labelled, margin in zip((labeled, unlabeled), (True, False), method.margins(), strict=True)
+    ]
+    assert pools[0] is not None
+    loader = Loader(
+        labeled=pools[0],
+        unlabeled=pools[1],
+        batch_labeled=config.batch_labeled,
+        batch_unlabeled=config.batch_unlabeled,
+        seed=config.seed,
+        weight=method.weight,
+        workers=0 if resident else config.workers,
+        device=device,
+        processes=dataset.own,
+    )
+    return loader, where
+
+
+def _checkpoint(state: TrainingState, config: Config, dataset: Dataset) -> Checkpoint:
+    return Checkpoint(
+        step=state.step,
+        config=config,
+        classes=dataset.classes,
+        bands=dataset.bands,
+        dtype=dataset.dtype,
+        normalization=dataset.normalization,
+        split=dataset.split,
+        best=state.best,
+        network=state.network.state_dict(),
+        training=state.state_dict(),
+    )
+
+
+def _describe(run: RunFolder, config: Config, dataset: Dataset, device: torch.device) -> None:
+    write_text(run.config, config.to_yaml())
+    dataset.split.write(run.split)
+    write_json(run.environment, environment(device))

@@ -1,0 +1,62 @@
+"""Tiles held on a device give the same crops as those of the map, and are held there only if they fit."""
+
+import numpy as np
+import pytest
+import torch
+
+from s4aug_train.data import resident
+from s4aug_train.data.pool import Pool
+from s4aug_train.data.resident import free_bytes, held_on, place, tile_bytes
+from s4aug_train.errors import ConfigError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def tiles(make_tile):
+    valid = np.random.default_rng(0).random((70, 90)) < 0.9
+    return [
+        make_tile((80, 96), name="plain"),
+        make_tile((70, 90), name="nodata", valid=valid),
+        make_tile((40, 50), name="small"),
+        make_tile((80, 96), name="bare", labelled=False),
+    ]
+
+
+@pytest.mark.parametrize("margin", [0, 11])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_held_tiles_give_the_same_crops(make_tile, margin, dtype):
+    tiles = [make_tile((80, 96), name=str(i), seed=i, dtype=dtype) for i in range(3)]
+    for labelled in (True, False):
+        mapped = Pool(tiles, 48, labelled=labelled, margin=margin)
+        held = Pool(held_on(tiles, CPU), 48, labelled=labelled, margin=margin)
+        for step in range(4):
+            first, second = (pool.crops(0, step, "s", 3) for pool in (mapped, held))
+            assert first.ids == second.ids
+            for name in ("images", "valid", "labels"):
+                one, other = getattr(first, name), getattr(second, name)
+                assert (one is None) == (other is None)
+                assert one is None or torch.equal(one, other)
+
+
+def test_bytes_are_those_of_pixels_labels_and_masks(tiles):
+    assert [tile_bytes(tile) for tile in tiles] == [80 * 96 * 4, 70 * 90 * 5, 40 * 50 * 4, 80 * 96 * 3]
+
+
+@pytest.mark.parametrize(("free", "fits"), [(10**9, True), (10**5, False)])
+def test_auto_holds_what_fits_into_half_of_the_free_memory(tiles, monkeypatch, free, fits):
+    monkeypatch.setattr(resident, "free_bytes", lambda device: free)
+    placement = place(tiles, CPU, "auto")
+    assert (placement.resident, placement.free) == (fits, free)
+    assert ("in the memory of cpu" if fits else "memory map") in str(placement)
+    assert not place(tiles, CPU, "map").resident
+
+
+def test_what_cannot_be_held_is_refused(tiles, monkeypatch):
+    monkeypatch.setattr(resident, "free_bytes", lambda device: 10**4)
+    with pytest.raises(ConfigError, match=r"tiles take .* GiB, cpu has .* use train.pool=auto"):
+        place(tiles, CPU, "device")
+
+
+def test_free_memory_is_measured():
+    assert 2**20 < free_bytes(CPU) < 2**50

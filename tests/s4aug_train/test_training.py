@@ -1,0 +1,175 @@
+"""Whole runs from Python: own networks and datasets, class weights, teachers, and how runs are put together."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import s4aug_train
+from s4aug_train.engine import Checkpoint, RunFolder
+from s4aug_train.errors import CheckpointError, ConfigError
+from s4aug_train.presets import configured
+from s4aug_train.training import _class_weights, training
+
+SMALL = {
+    "model.weights": "none",
+    "train.steps": 4,
+    "train.crop": 64,
+    "train.log_every": 2,
+    "train.workers": 0,
+    "train.window": 64,
+    "train.stride": 64,
+    "train.device": "cpu",
+}
+
+
+def small_network(classes=3, bands=3, stride=2):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(bands, 8, 3, padding=1, stride=stride), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, classes, 1)
+    )
+
+
+@pytest.fixture
+def tiles():
+    """A function that makes a dataset of random tiles of 80 x 90 px."""
+
+    def make(count, seed=0, bands=3):
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.randint(0, 256, (count, bands, 80, 90), generator=generator, dtype=torch.uint8)
+        masks = torch.randint(0, 3, (count, 80, 90), generator=generator)
+        masks[:, :10] = 255
+        return TensorDataset(images, masks)
+
+    return make
+
+
+@pytest.fixture
+def own_data(tiles):
+    return s4aug_train.OwnData(("field", "forest", "water"), tiles(5), tiles(2, seed=1), tiles(6, seed=2))
+
+
+def test_a_network_and_datasets_of_the_user_train_and_are_evaluated(own_data, tmp_path):
+    model = small_network()
+    before = model[0].weight.clone()
+    result = s4aug_train.fit(configured(SMALL), out=tmp_path / "run", model=model, dataset=own_data)
+    assert not torch.equal(model[0].weight, before)
+    assert result.evaluation.tiles == 2
+    # Ignored rows count nowhere.
+    assert sum(map(sum, result.evaluation.confusion)) == 2 * 70 * 90
+    again = s4aug_train.evaluate(tmp_path / "run", model=small_network(), dataset=own_data)
+    assert again == result.evaluation
+    assert {line["step"] for line in map(json.loads, result.run.metrics.read_text().splitlines())} == {1, 2, 3, 4}
+
+
+def test_processes_that_read_a_dataset_change_nothing(own_data, tmp_path):
+    weights = []
+    for workers in (0, 2):
+        out = tmp_path / str(workers)
+        config = configured({**SMALL, "train.workers": workers})
+        s4aug_train.fit(config, out=out, model=small_network(), dataset=own_data)
+        weights.append(Checkpoint.read(out / "checkpoints" / "last.pt").network)
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+
+
+def test_a_run_of_an_own_network_goes_on_with_it_and_not_without(own_data, tmp_path):
+    out, config = tmp_path / "run", configured(SMALL)
+    seen = []
+    s4aug_train.fit(
+        config,
+        out=out,
+        model=small_network(),
+        dataset=own_data,
+        on_record=seen.append,
+        should_stop=lambda: len(seen) > 1,
+    )
+    stopped = Checkpoint.read(out / "checkpoints" / "last.pt").step
+    assert 0 < stopped < 4
+    with pytest.raises(CheckpointError, match=r"cannot change model.factory"):
+        s4aug_train.fit(config, out=out, dataset=own_data, resume=True)
+    s4aug_train.fit(config, out=out, model=small_network(), dataset=own_data, resume=True)
+    whole = tmp_path / "whole"
+    s4aug_train.fit(config, out=whole, model=small_network(), dataset=own_data)
+    first, second = (Checkpoint.read(run / "checkpoints" / "last.pt").network for run in (out, whole))
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def test_a_checkpoint_does_not_say_what_code_is_run(own_data, tmp_path):
+    s4aug_train.fit(configured(SMALL), out=tmp_path / "run", model=small_network(), dataset=own_data)
+    with pytest.raises(CheckpointError, match="say so again with --model"):
+        s4aug_train.evaluate(tmp_path / "run", dataset=own_data)
+
+
+def test_a_folder_that_holds_something_is_refused_as_on_the_command_line(own_data, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="is not empty"):
+        s4aug_train.fit(configured(SMALL), out=tmp_path, dataset=own_data)
+    with pytest.raises(ConfigError, match="resume=True needs out"):
+        s4aug_train.fit(configured(SMALL), dataset=own_data, resume=True)
+
+
+@pytest.mark.parametrize("name", ["mean-teacher", "s4net"])
+def test_the_teacher_can_be_what_is_evaluated(name, own_data, tmp_path):
+    given = {**SMALL, "method.name": name, "method.ema": 0.9, "method.evaluate": "teacher"}
+    result = s4aug_train.fit(configured(given), out=tmp_path / "run", model=small_network(), dataset=own_data)
+    checkpoint = Checkpoint.read(result.run.last)
+    shown = checkpoint.build_network(small_network())
+    teacher = checkpoint.training["partner"]["network.network.0.weight"]
+    assert torch.equal(shown.network[0].weight, teacher)
+    assert not torch.equal(teacher, checkpoint.network["network.0.weight"])
+    assert s4aug_train.evaluate(tmp_path / "run", model=small_network(), dataset=own_data) == result.evaluation
+
+
+def test_balanced_weights_are_inverse_to_the_pixels_and_one_on_average(own_data):
+    dataset = own_data.dataset()
+    weights = np.array(_class_weights(configured({"train.class_weights": "balanced"}).train, dataset))
+    masks = own_data.labeled.tensors[1].numpy()
+    pixels = np.array([(masks == k).sum() for k in range(3)])
+    np.testing.assert_allclose(weights, (1 / pixels) / (1 / pixels).mean())
+    assert _class_weights(configured({}).train, dataset) is None
+    assert _class_weights(configured({"train.class_weights": "1,2,0.5"}).train, dataset) == (1.0, 2.0, 0.5)
+    with pytest.raises(ConfigError, match="holds 2 numbers, there are 3 classes: field, forest, water"):
+        _class_weights(configured({"train.class_weights": "1,2"}).train, dataset)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train.graph": True}, "needs --device cuda"),
+        ({"model.factory": "no_such_module:make"}, "cannot import no_such_module"),
+        ({"method.name": "no_such_module:make"}, "cannot import no_such_module"),
+        ({"method.name": "vat", "method.ema": 0.9, "method.evaluate": "teacher"}, "the method vat has no teacher"),
+        ({"method.name": "cutmix", "train.batch_unlabeled": 1}, "batch_unlabeled must be at least 2"),
+    ],
+)
+def test_what_cannot_be_run_is_told_before_anything_is_written(settings, message, own_data, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        s4aug_train.fit(configured({**SMALL, **settings}), out=tmp_path / "run", dataset=own_data)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("settings", [{"train.dice": 1.0, "train.class_weights": "balanced"}, {"train.nesterov": True}])
+def test_options_of_the_loss_and_the_optimizer_change_the_run(settings, own_data, tmp_path):
+    weights = []
+    for name, extra in (("plain", {}), ("changed", settings)):
+        s4aug_train.fit(configured({**SMALL, **extra}), out=tmp_path / name, model=small_network(), dataset=own_data)
+        weights.append(Checkpoint.read(tmp_path / name / "checkpoints" / "last.pt").network["network.0.weight"])
+    assert not torch.equal(*weights)
+
+
+def test_the_network_of_a_run_depends_on_its_seed_alone(own_data, tmp_path):
+    def first_weights(seed, name):
+        config = configured(
+            {**SMALL, "model.encoder": "resnet18", "train.seed": seed, "train.lr": 0.0, "train.steps": 1}
+        )
+        torch.rand(3)
+
+        run = RunFolder(tmp_path / name)
+        list(training(config, run, data=own_data))
+        return Checkpoint.read(run.last).network["classifier.weight"]
+
+    assert torch.equal(first_weights(0, "a"), first_weights(0, "b"))
+    assert not torch.equal(first_weights(0, "c"), first_weights(1, "d"))
