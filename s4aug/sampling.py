@@ -76,7 +76,7 @@ class AffineRanges:
 
         Example:
             >>> paper = AffineRanges(degrees=15, translate=(0.2, 0.2), scale=(0.75, 1.25))
-            >>> round(paper.reach((512, 512)), 1)  # so 1171 px of the source serve every view
+            >>> round(paper.reach((512, 512)), 1)  # so 512 + 2 * 329 px serve every view
             328.9
         """
         angle, shift_x, shift_y, *scales, shear_x, shear_y = self.bounds()

@@ -1,5 +1,6 @@
 """Options that several commands share, and how they become settings."""
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ SETTINGS = {
     "device": "train.device",
     "precision": "train.precision",
     "workers": "train.workers",
+    "compile_": "train.compile",
 }
 
 
@@ -53,12 +55,25 @@ def data_options(command: Command) -> Command:
     return _applied(options, command)
 
 
+class MethodName(click.ParamType):
+    """One of our methods, or `module:function` of the user's."""
+
+    name = "method"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse any other name, with those there are."""
+        if value not in CHOICES["method.name"] and ":" not in value:
+            close = difflib.get_close_matches(value, CHOICES["method.name"], 1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(CHOICES['method.name'])}."
+            self.fail(f"no method {value!r}; {hint}", param, ctx)
+        return value
+
+
 def method_option(command: Command) -> Command:
     """--method, one of ours or of the user's."""
     names = ", ".join(CHOICES["method.name"])
-    return click.option(
-        "--method", metavar="NAME|MODULE:FUNCTION", help=f"What is trained: {names}; or your own. s4net by default."
-    )(command)
+    text = f"What is trained: {names}; or your own. s4net by default."
+    return click.option("--method", type=MethodName(), metavar="NAME|MODULE:FUNCTION", help=text)(command)
 
 
 def model_option(command: Command) -> Command:

@@ -426,3 +426,15 @@ class TestShared:
         none = AffineTransform.crop(torch.zeros(0), torch.zeros(0), self.CROP, self.TILE)
         view = Perturbation(RandomAffine(**PAPER), Shifted())(images(0, self.TILE), shared=none, seed=SEEDS[:0])
         assert view.image.shape == (0, 3, *self.CROP)
+
+
+def test_relighting_a_view_is_the_second_half_of_a_call():
+    perturb = Perturbation(RandomAffine(**PAPER), K.ColorJiggle(0.3, 0.3, p=1.0))
+    whole = perturb(images(), seed=SEEDS)
+    moved = RandomAffine(**PAPER)(images(), seed=SEEDS)
+    before = moved.image.clone()
+    relit = perturb.relight(moved, seed=SEEDS)
+    assert torch.equal(relit.image, whole.image)
+    assert torch.equal(relit.transform.matrix, moved.transform.matrix)
+    assert torch.equal(relit.valid, moved.valid)
+    assert torch.equal(moved.image, before)

@@ -293,3 +293,31 @@ class TestOfTheBatch:
         RandomAffine(15, same_on_batch=True).sample(5, SIZE, seed=seeds)
         assert torch.equal(seeds, torch.arange(5))
         assert seeds._version == 0
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        AffineRanges(degrees=15, translate=(0.2, 0.2), scale=(0.75, 1.25)),
+        AffineRanges(degrees=180, scale=(0.5, 2.0)),
+        AffineRanges(translate=(0.3, 0.1), hflip=0.5),
+        AffineRanges(degrees=(10, 20), scale=(0.8, 0.9, 1.1, 1.2), shear=(-10, 10, -5, 5)),
+    ],
+)
+def test_no_view_looks_further_than_the_reach_and_some_come_near(ranges):
+    height, width = size = (60, 90)
+    drawn = sample_affine(ranges, 20_000, size, generator=torch.Generator().manual_seed(0))
+    corners = torch.tensor([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]]).double()
+    seen = drawn.inverse().points(corners.expand(len(drawn), -1, -1))  # [B, 4, 2]
+    beyond = torch.stack([-seen, seen - torch.tensor([width - 1, height - 1])]).amax()
+    reach = ranges.reach(size)
+    assert beyond <= reach + 0.001 * width
+    assert beyond > 0.8 * reach
+
+
+def test_who_does_not_move_does_not_look_beyond():
+    assert AffineRanges(hflip=0.5).reach((60, 90)) == pytest.approx(0, abs=1e-9)
+    assert AffineRanges(translate=(0.1, 0.1)).reach((100, 200)) == pytest.approx(20)
+    # The paper's worst case: a window of 1171 px for a crop of 512.
+    paper = AffineRanges(degrees=15, translate=(0.2, 0.2), scale=(0.75, 1.25))
+    assert 512 + 2 * paper.reach((512, 512)) == pytest.approx(1170.5, abs=1.5)

@@ -15,6 +15,8 @@ from click.testing import CliRunner
 
 from s4aug_train.cli import main
 from s4aug_train.data.raster import write_image
+from s4aug_train.limits import CHOICES
+from s4aug_train.presets import PRESETS
 
 QUICK = ["--preset", "quick", "--weights", "none", "--crop", "64", "--labeled", "4", "--val", "2"]
 TINY = [*QUICK, "--set", "train.window=64", "--set", "train.stride=64", "--set", "train.log_every=1"]
@@ -133,10 +135,35 @@ def test_a_second_run_of_one_seed_has_the_same_weights(run, demo_folder, tmp_pat
         assert torch.equal(value, second["network"][name]), name
 
 
-@pytest.mark.parametrize("method", ["supervised", "sup+affine", "full"])
+@pytest.mark.parametrize("method", [name for name in CHOICES["method.name"] if name != "s4net"])
 def test_every_method_runs_to_the_end(demo_folder, tmp_path, method):
     result = call(*fit_arguments(demo_folder, tmp_path / "run", "--steps", 2, "--method", method))
     assert f"{method} after 2 steps" in result.stdout
+    call("evaluate", tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", CHOICES["method.name"])
+def test_every_method_learns_something_on_real_tiles(real_data, few_real_tiles, tmp_path, method):
+    out = tmp_path / "run"
+    data = ["--data", real_data / "deepglobe512", "--split", few_real_tiles, "--out", out]
+    quick = ["--preset", "quick", "--weights", "none", "--set", "train.log_every=10", "--set", "method.semi_start=0.5"]
+    call("fit", *data, *quick, "--method", method, "--steps", 40, "--crop", 96)
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss_supervised"] for line in lines if "loss_supervised" in line]
+    assert losses[-1] < losses[0]
+    assert lines[-1]["miou"] > 0.02
+
+
+@pytest.fixture(scope="module")
+def few_real_tiles(real_data, tmp_path_factory, shared_cache):
+    """A manifest of some DeepGlobe tiles: 60 labelled, 60 unlabelled, 12 to validate on."""
+    path = tmp_path_factory.mktemp("split") / "few.json"
+    call("split", "--data", real_data / "deepglobe512", "--labeled", 60, "--val", 12, "--out", path)
+    split = json.loads(path.read_text())
+    del split["hash"]
+    path.write_text(json.dumps({**split, "unlabeled": split["unlabeled"][:60]}))
+    return path
 
 
 def start(arguments, log):
@@ -255,6 +282,11 @@ class TestBadInput:
     def test_no_data_is_wrong_usage(self, tmp_path):
         result = call("fit", "--out", tmp_path / "r", code=2)
         assert "--data is missing" in result.stderr
+
+    def test_an_unknown_method_is_wrong_usage_and_the_nearest_is_named(self, demo_folder, tmp_path):
+        assert "did you mean s4net?" in failure(
+            *fit_arguments(demo_folder, tmp_path / "r", "--method", "s4ent"), code=2
+        )
 
     def test_unknown_option_is_wrong_usage(self):
         call("fit", "--nonsense", code=2)
@@ -392,7 +424,8 @@ def test_help_shows_every_command_and_preset():
     text = call("--help").stdout
     for command in ("fit", "evaluate", "doctor", "split", "demo-data"):
         assert command in text
-    assert "paper" in call("fit", "--help").stdout
+    text = call("fit", "--help").stdout
+    assert all(name in text for name in (*PRESETS, *CHOICES["method.name"], "--model", "--compile"))
 
 
 def test_the_parent_of_the_cache_may_hold_spaces_and_umlauts(demo_copy, tmp_path, monkeypatch):
