@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-KINDS = ("forward", "forward+backward", "backward", "pool", "objective", "step")
+KINDS = ("forward", "forward+backward", "backward", "pool", "objective", "step", "trainer", "script")
+TRAINING = ("step", "trainer", "script")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "uint8": torch.uint8}
 Size = tuple[int, int]  # (H, W)
 
@@ -15,10 +16,10 @@ class Case:
 
     Args:
         kind: One of `KINDS`.
-        batch: B; of a step the labelled images, with half as many unlabelled ones.
-        channels: C; of an objective and a step the classes.
+        batch: B; of training the labelled images, with half as many unlabelled ones.
+        channels: C; of an objective and of training the classes.
         size: (H, W) in px of what comes out.
-        dtype: Of the pixels that go in, a key of `DTYPES`; of a step the precision.
+        dtype: Of the pixels that go in, a key of `DTYPES`; of training the precision.
         device: "cpu" or "cuda".
     """
 
@@ -57,6 +58,7 @@ class Scale:
         batch: Of the base case.
         size: Of the base case.
         step_size: (H, W) of a training step on the CPU.
+        trainer_size: (H, W) of crops on the CPU where a whole run is looked at.
     """
 
     name: str
@@ -66,11 +68,30 @@ class Scale:
     batch: int
     size: Size
     step_size: Size
+    trainer_size: Size
 
 
-FULL = Scale("full", (2, 4, 8, 16, 32), (3, 7, 13), ((256, 256), (512, 512), (1024, 1024)), 8, (512, 512), (128, 128))
-QUICK = Scale("quick", (2, 4), (3, 7, 13), ((64, 64), (128, 128)), 4, (128, 128), (64, 64))
-VERIFY = Scale("verify", (2,), (3, 7), ((47, 56),), 2, (47, 56), (64, 64))
+FULL = Scale(
+    "full",
+    (2, 4, 8, 16, 32),
+    (3, 7, 13),
+    ((256, 256), (512, 512), (1024, 1024)),
+    batch=8,
+    size=(512, 512),
+    step_size=(128, 128),
+    trainer_size=(256, 256),
+)
+QUICK = Scale(
+    "quick",
+    (2, 4),
+    (3, 7, 13),
+    ((64, 64), (128, 128)),
+    batch=4,
+    size=(128, 128),
+    step_size=(64, 64),
+    trainer_size=(128, 128),
+)
+VERIFY = Scale("verify", (2,), (3, 7), ((47, 56),), batch=2, size=(47, 56), step_size=(64, 64), trainer_size=(64, 64))
 SCALES = {scale.name: scale for scale in (FULL, QUICK, VERIFY)}
 
 # Channels of the base case, and all that the kind is measured with.
@@ -88,16 +109,19 @@ LARGEST_OBJECTIVE_ON_CPU = 8
 
 def base_case(kind: str, scale: Scale, device: str) -> Case:
     """The case that figures are quoted for."""
-    if kind == "step":
-        on_gpu = device == "cuda" and scale is FULL
-        return Case(kind, 4, 6, (512, 512) if on_gpu else scale.step_size, "bfloat16" if on_gpu else "float32", device)
+    if kind in TRAINING:
+        if device == "cuda" and scale is FULL:
+            return Case(kind, 4, 6, (512, 512), "bfloat16", device)
+        if kind == "step":
+            return Case(kind, 4, 6, scale.step_size, "float32", device)
+        return Case(kind, min(scale.batch, 4), 6, scale.trainer_size, "float32", device)
     return Case(kind, scale.batch, BASE_CHANNELS.get(kind, 3), scale.size, KIND_DTYPES[kind][0], device)
 
 
 def cases_of(kind: str, scale: Scale, device: str) -> list[Case]:
     """The base case first, then those that differ from it along one axis."""
     base = base_case(kind, scale, device)
-    if kind in ("step", "backward"):
+    if kind in (*TRAINING, "backward"):
         return [base]
     small = (device == "cpu" and kind == "objective") * LARGEST_OBJECTIVE_ON_CPU
     batches = [batch for batch in scale.batches if not small or batch <= small]

@@ -9,16 +9,18 @@ import torch
 
 import s4aug
 
-from .cases import FULL, KINDS, QUICK, VERIFY, Case, Scale, cases_of
+from .cases import FULL, KINDS, QUICK, TRAINING, VERIFY, Case, Scale, cases_of
 from .contest import Contest, verify
 from .contests import make_contest
 from .machine import describe_machine, machine_slug
 from .memory import MemoryMeter
-from .records import Measured, Record, Run, run_path, write_run
+from .records import Measured, Record, Run, merged, read_run, run_path, write_run
 from .table import rendered
 from .timing import FULL as FULL_BUDGET
 from .timing import GPU as GPU_BUDGET
+from .timing import GPU_TRAINER as GPU_TRAINER_BUDGET
 from .timing import QUICK as QUICK_BUDGET
+from .timing import TRAINER as TRAINER_BUDGET
 from .timing import Budget, time_in_turns
 
 RESULTS = Path(__file__).parent / "results"
@@ -75,10 +77,21 @@ def meter() -> Iterator[MemoryMeter]:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For networks on small images: on a busy machine threads wait for each other most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def bench(request: pytest.FixtureRequest) -> Callable[[Case], None]:
     """Verifies a case, and times it where told to."""
 
     def run(case: Case) -> None:
+        if scale_of(request.config) is VERIFY and case.kind in TRAINING:
+            request.getfixturevalue("one_thread")
         contest = make_contest(case)
         repeatable = verify(contest)
         if request.config.getoption("benchmark"):
@@ -88,22 +101,27 @@ def bench(request: pytest.FixtureRequest) -> Callable[[Case], None]:
     return run
 
 
-def budget_of(scale: Scale, device: str) -> Budget:
+def budget_of(scale: Scale, case: Case) -> Budget:
     if scale is not FULL:
         return QUICK_BUDGET
-    return GPU_BUDGET if device == "cuda" else FULL_BUDGET
+    if case.kind in ("trainer", "script"):
+        return GPU_TRAINER_BUDGET if case.device == "cuda" else TRAINER_BUDGET
+    return GPU_BUDGET if case.device == "cuda" else FULL_BUDGET
 
 
 def measured(contest: Contest, repeatable: dict[str, bool], meter: MemoryMeter, scale: Scale) -> Record:
     synchronize = torch.cuda.synchronize if contest.case.device == "cuda" else lambda: None
     runs = {contender.name: contender.run for contender in contest.contenders}
-    times = time_in_turns(runs, budget_of(scale, contest.case.device), synchronize=synchronize)
-    peaks = meter.peaks(contest)
-    rounded = {name: tuple(float(f"{seconds:.5g}") for seconds in each) for name, each in times.items()}
-    contenders = {
-        each.name: Measured(each.role, rounded[each.name], peaks.get(each.name), repeatable.get(each.name))
-        for each in contest.contenders
-    }
+    times = time_in_turns(runs, budget_of(scale, contest.case), synchronize=synchronize)
+    figures = {each.name: each.figures() for each in contest.contenders}
+    # What the script reads ahead lies in processes of its own, which nobody counts.
+    peaks = {} if contest.case.kind == "script" and contest.case.device == "cpu" else meter.peaks(contest)
+    contenders = {}
+    for each in contest.contenders:
+        rounded = tuple(float(f"{seconds / each.counts:.5g}") for seconds in times[each.name])
+        told = {what: float(f"{value:.3g}") for what, value in figures[each.name].items()}
+        name = each.name
+        contenders[name] = Measured(each.role, rounded, peaks.get(name), repeatable.get(name), told)
     return Record(contest.case, contenders, dict(contest.refused))
 
 
@@ -121,6 +139,25 @@ def is_whole(run: Run, scale: Scale) -> bool:
     return not run.failed and all(run.find(case) is not None for case in wanted)
 
 
+def is_settled(run: Run, scale: Scale) -> bool:
+    """Of the kinds that it holds every case was measured, and none failed."""
+    wanted = [case for kind in run.kinds() for case in cases_of(kind, scale, run.device)]
+    return not run.failed and all(run.find(case) is not None for case in wanted)
+
+
+def save(folder: Path, run: Run, scale: Scale) -> Path:
+    """A whole run gets a file; whole kinds go into the file of their version and machine, if there is one."""
+    path = run_path(folder, run, whole=True)
+    if is_whole(run, scale):
+        write_run(path, run)
+    elif is_settled(run, scale) and path.exists():
+        write_run(path, merged(read_run(path), run))
+    else:
+        path = run_path(folder, run, whole=False)
+        write_run(path, run)
+    return path
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     records, failed = config.stash[RECORDS], config.stash[FAILED]
     if not records:
@@ -129,8 +166,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     setup = describe_machine(device)
     run = Run(s4aug.__version__, machine_slug(device), device, scale.name, date, setup, tuple(records), tuple(failed))
-    path = run_path(config.getoption("benchmark_out"), run, whole=is_whole(run, scale))
-    write_run(path, run)
+    path = save(config.getoption("benchmark_out"), run, scale)
     terminalreporter.section("benchmarks")
     terminalreporter.write(rendered(records, width=150))
     terminalreporter.line(", ".join(f"{name} {value}" for name, value in setup.items()))

@@ -30,10 +30,12 @@ class Contender:
 
     Args:
         name: As in tables.
-        role: "ours"; "peer"; "limit", a copy of the same bytes; "part" of our work.
+        role: "ours"; "peer"; "limit", what nobody can beat, as a copy of the same bytes; "part" of our work.
         run: The work. Only this is timed.
         judge: Compares what `run` returns with the truth.
         repeated: The tensors in what `run` returns that a second run must show again, to the bit.
+        counts: How often a run does the work; times are of one.
+        figures: Asked after the last run: shares and the like, by name.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Contender:
     run: Callable[[], Any]
     judge: Callable[[Any], list[Finding]]
     repeated: Callable[[Any], list[Tensor]] = field(default=lambda raw: [])
+    counts: int = 1
+    figures: Callable[[], dict[str, float]] = dict
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,9 @@
 from .cases import Case
 from .consistency import objective_contest
 from .contest import Contest
+from .fitting import trainer_contest
 from .pooling import pool_contest
+from .scripting import script_contest
 from .stepping import step_contest
 from .warping import forward_contest, gradient_contest
 
@@ -14,6 +16,8 @@ MAKERS = {
     "pool": pool_contest,
     "objective": objective_contest,
     "step": step_contest,
+    "trainer": trainer_contest,
+    "script": script_contest,
 }
 
 

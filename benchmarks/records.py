@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ class Measured:
         times_s: Of one run, by round, to five digits; round i of all contenders of a case belongs together.
         peak_bytes: Above its inputs; None where not measured.
         repeatable: Whether two runs gave the same bits; None where not asked.
+        figures: What it told of itself, by name.
     """
 
     role: str
     times_s: tuple[float, ...]
     peak_bytes: int | None
     repeatable: bool | None
+    figures: dict[str, float] = field(default_factory=dict)
 
     @property
     def time(self) -> Spread:
@@ -53,8 +55,16 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Session:
+    """When, and on and with what, something was measured: as in `Run`."""
+
+    date: str
+    setup: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Run:
-    """All that one call measured.
+    """All that one call measured, and the kinds of work that were measured again since.
 
     Args:
         version: Of s4aug.
@@ -65,6 +75,7 @@ class Run:
         setup: As `describe_machine` tells.
         records: Cases that were verified and timed.
         failed: Tests that failed.
+        later: Of kinds that were measured by a call of their own, when and with what.
     """
 
     version: str
@@ -75,6 +86,7 @@ class Run:
     setup: dict[str, str]
     records: tuple[Record, ...]
     failed: tuple[str, ...]
+    later: dict[str, Session] = field(default_factory=dict)
 
     def find(self, case: Case) -> Record | None:
         """The record of a case."""
@@ -83,6 +95,18 @@ class Run:
     def of_kind(self, kind: str) -> Iterator[Record]:
         """Records of one kind of work."""
         return (record for record in self.records if record.case.kind == kind)
+
+    def kinds(self) -> set[str]:
+        """Those with records."""
+        return {record.case.kind for record in self.records}
+
+
+def merged(old: Run, new: Run) -> Run:
+    """`old` with all records of the kinds that `new` holds replaced by those; it keeps when each was measured."""
+    kinds = new.kinds()
+    kept = tuple(record for record in old.records if record.case.kind not in kinds)
+    later = old.later | dict.fromkeys(sorted(kinds), Session(new.date, new.setup))
+    return replace(old, records=kept + new.records, later=later)
 
 
 def run_path(folder: Path, run: Run, *, whole: bool) -> Path:
@@ -94,16 +118,27 @@ def run_path(folder: Path, run: Run, *, whole: bool) -> Path:
 def write_run(path: Path, run: Run) -> None:
     """Whole or not at all; an older file of that name is replaced. A line per record, for comparing files."""
     content = asdict(run)
+    for record in content["records"]:
+        for measured in record["contenders"].values():
+            _drop_empty(measured, "figures")
+    _drop_empty(content, "later")
     lines = ",\n".join(json.dumps(record) for record in content.pop("records"))
     head = json.dumps(content, indent=2).removesuffix("\n}")
     write_text(path, f'{head},\n  "records": [\n{lines}\n]\n}}\n')
+
+
+def _drop_empty(content: dict[str, Any], name: str) -> None:
+    """As in the files of versions that did not know it."""
+    if not content[name]:
+        del content[name]
 
 
 def read_run(path: Path) -> Run:
     """What `write_run` wrote."""
     content = json.loads(path.read_text())
     records = tuple(_record(each) for each in content.pop("records"))
-    return Run(**content | {"records": records, "failed": tuple(content["failed"])})
+    later = {kind: Session(**session) for kind, session in content.pop("later", {}).items()}
+    return Run(**content | {"records": records, "failed": tuple(content["failed"]), "later": later})
 
 
 def _record(content: dict[str, Any]) -> Record:

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from s4aug_train.files import write_text
 
-from .cases import KINDS, LARGEST_OBJECTIVE_ON_CPU
+from .cases import FULL, KINDS, LARGEST_OBJECTIVE_ON_CPU, Case
 from .plot import AXES, grown, growth_picture
-from .reach import WORDS, Verdict, verdicts
+from .reach import TARGETS, WORDS, Target, Verdict, above, verdicts
 from .records import Record, Run, read_run
 from .table import digits, mebibytes, milliseconds
 from .timing import Spread
+from .training import BARE, WAIT
 
 ROOT = Path(__file__).resolve().parent.parent
 INTRODUCTION = """\
@@ -28,6 +29,7 @@ Made by `python -m benchmarks.report` from the files in `benchmarks/results/`, o
 ```sh
 pytest benchmarks/ --benchmark                  # verify, time, write the file of this machine
 pytest benchmarks/ --benchmark --benchmark-quick    # small sizes, to try it
+pytest benchmarks/test_trainer.py --benchmark       # these kinds of work anew, into the file that is there
 python -m benchmarks.report                     # write this page
 ```
 
@@ -41,6 +43,11 @@ the limit that s4aug reaches. Memory is the peak above what holds the inputs, ou
 Peers are given their matrices ready made. "+ mask" warps a mask of ones as well and cuts it off at 0.999. 16-bit pixels
 go through float32 there, for their coordinates would be pixels off. OpenCV works on its own layout, and 8-bit images
 stay so. fuse-augmentations and "Kornia augmentations" draw their motions within the time.
+
+The trainer is timed as a run goes: loader, step, losses kept, records. The bare network is the same one on as many
+images that are there already: forward, backward from a gradient that is there, and the optimizer's step. "Plain script"
+is `benchmarks/plain_script.py`, the same algorithm in PyTorch and Kornia as one would write it, with our network, on
+the same image files of DeepGlobe's size.
 """
 GPU_MISSING = "**Not measured on a GPU.** Targets for one (H200) wait for a run with `--benchmark-device cuda`.\n"
 CPU_MISSING = "**Not measured on a CPU.** No whole run has been recorded yet.\n"
@@ -70,15 +77,21 @@ def page(runs: Sequence[Run]) -> str:
     if "cpu" not in devices:
         parts.append(CPU_MISSING)
     if "cuda" not in devices:
-        parts.append(GPU_MISSING)
+        parts += [GPU_MISSING, gpu_targets()]
     for run in runs:
         parts += run_section(run)
     return "\n".join(parts)
 
 
+def gpu_targets() -> str:
+    """What a GPU is to reach, while there is no run of one."""
+    there = [target for target in TARGETS if target.device == "cuda"]
+    rows = [[*target_cells(target, target.case_at(FULL)), "not measured on a GPU"] for target in there]
+    return table(["work", "size", "against", "target", "measured"], rows)
+
+
 def run_section(run: Run) -> list[str]:
-    setup = ", ".join(f"{name} {value}" for name, value in run.setup.items())
-    parts = [f"## {run.machine}\n", f"s4aug {run.version}, {run.date}. {setup}.\n"]
+    parts = [f"## {run.machine}\n", f"s4aug {run.version}, {run.date}. {setup_words(run.setup)}.\n"]
     if run.scale != "full":
         parts.append("Small sizes, to try the suite: not figures to go by.\n")
     parts += [
@@ -98,21 +111,31 @@ def run_section(run: Run) -> list[str]:
     return [*parts, *missing_section(run)]
 
 
+def setup_words(setup: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in setup.items())
+
+
 def picture_name(run: Run, kind: str) -> str:
     return f"performance-{run.machine}-{kind}.svg"
 
 
 def target_row(verdict: Verdict) -> list[str]:
-    target = verdict.target
+    met = {True: "yes", False: "**no**", None: ""}[verdict.met]
+    return [*target_cells(verdict.target, verdict.case), measured_words(verdict), met]
+
+
+def target_cells(target: Target, case: Case) -> list[str]:
+    """Work, size, against whom, what is wanted."""
     wanted = {
         "speed": f"{target.bound:g}x as fast",
         "limit": f"{100 * target.bound:g} % of its speed",
         "memory": f"1/{target.bound:g} of its memory",
         "share": f"at most {100 * target.bound:g} % of the step",
         "same bits": "the same bits in two runs",
+        "overhead": f"at most {100 * target.bound:g} % more time",
+        "wait": f"waits for data at most {100 * target.bound:g} % of the time",
     }[target.measure]
-    met = {True: "yes", False: "**no**", None: ""}[verdict.met]
-    return [WORDS[target.kind], verdict.case.shape, target.against, wanted, measured_words(verdict), met]
+    return [WORDS[target.kind], case.shape, target.against, wanted]
 
 
 def measured_words(verdict: Verdict) -> str:
@@ -121,11 +144,17 @@ def measured_words(verdict: Verdict) -> str:
         return "not measured"
     if measure == "same bits":
         return "the same" if value.median else "not the same"
-    if measure in ("share", "limit"):
-        return f"{100 * value.median:.2g} % ({100 * value.low:.2g} to {100 * value.high:.2g})"
+    if measure == "wait":
+        return per_cent(value.median)
+    if measure in ("share", "limit", "overhead"):
+        return f"{per_cent(value.median)} ({100 * value.low:.2g} to {100 * value.high:.2g})"
     if measure == "memory":
         return f"1/{digits(value.median)}"
     return f"{digits(value.median)}x ({digits(value.low)} to {digits(value.high)})"
+
+
+def per_cent(share: float) -> str:
+    return f"{100 * share:.2g} %"
 
 
 def growth_rows(run: Run) -> list[list[str]]:
@@ -158,10 +187,31 @@ def kind_section(run: Run, kind: str) -> list[str]:
         "Time of s4aug, and how many times as long the others take:\n",
         table(["size", "type", f"{own}, ms", *others], times, left=2),
     ]
+    if kind in run.later:
+        session = run.later[kind]
+        parts.insert(1, f"Measured on {session.date}. {setup_words(session.setup)}.\n")
+    if any(each.figures for record in records for each in record.contenders.values()):
+        header = ["size", "type", "path", "a step, ms", "more than the bare network", "waits for data"]
+        parts += ["What our paths add:\n", table(header, [row for r in records for row in added_rows(r)], left=3)]
     if any(each.peak_bytes is not None for record in records for each in record.contenders.values()):
         peaks = [[*shape_cells(record), *(peak_cell(record, name) for name in names)] for record in records]
         parts += ["Peak memory, MiB:\n", table(["size", "type", *names], peaks, left=2)]
     return parts
+
+
+def added_rows(record: Record) -> list[list[str]]:
+    """Of each path of ours how much longer than the bare network it takes, and how much of it is waiting."""
+    rows = []
+    for name, each in record.contenders.items():
+        if each.role != "ours":
+            continue
+        more = ""
+        if BARE in record.contenders:
+            low, median, high = above(record, name, BARE)
+            more = f"{per_cent(median)} ({100 * low:.2g} to {100 * high:.2g})"
+        waits = per_cent(each.figures[WAIT]) if WAIT in each.figures else ""
+        rows.append([*shape_cells(record), name, milliseconds(each.time.median), more, waits])
+    return rows
 
 
 def shape_cells(record: Record) -> list[str]:
@@ -169,7 +219,7 @@ def shape_cells(record: Record) -> list[str]:
 
 
 def own_time(record: Record) -> str:
-    time = record.ours.time
+    time: Spread = record.ours.time
     return f"{milliseconds(time.median)} ({milliseconds(time.low)} to {milliseconds(time.high)})"
 
 
@@ -197,7 +247,10 @@ def missing_section(run: Run) -> list[str]:
     lines += [f"- {WORDS[kind]}: no case" for kind in KINDS if not any(run.of_kind(kind))]
     if run.device == "cpu":
         lines.append(f"- The objective beyond B = {LARGEST_OBJECTIVE_ON_CPU}: the compositions need too much memory")
-    if any(each.peak_bytes is None for record in run.records for each in record.contenders.values()):
+    counted = [record for record in run.records if (record.case.kind, record.case.device) != ("script", "cpu")]
+    if len(counted) < len(run.records):
+        lines.append(f"- Peak memory of {WORDS['script']}: the script reads ahead in processes of its own")
+    if any(each.peak_bytes is None for record in counted for each in record.contenders.values()):
         lines.append("- Peak memory of some contenders: there is no way to measure it on this system")
     return ["### Not measured\n", *lines, ""]
 

@@ -23,8 +23,18 @@ def rendered(records: Sequence[Record], width: int) -> str:
         table.add_section()
     console = Console(file=io.StringIO(), width=width)
     console.print(table)
-    console.print("\n".join(refusals(records)))
+    console.print("\n".join([*told_figures(records), *refusals(records)]))
     return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def told_figures(records: Sequence[Record]) -> list[str]:
+    """What contenders told of themselves."""
+    return [
+        f"{record.case.name}: {name}: {what} {100 * share:.2g} %"
+        for record in records
+        for name, each in record.contenders.items()
+        for what, share in each.figures.items()
+    ]
 
 
 def refusals(records: Sequence[Record]) -> list[str]:

@@ -35,6 +35,9 @@ FULL = Budget(15.0, 7, 31)
 # A device of its own is quiet: fewer seconds tell as much.
 GPU = Budget(4.0, 11, 31)
 QUICK = Budget(1.0, 3, 10)
+# Steps of seconds that differ by a few per cent.
+TRAINER = Budget(300.0, 15, 61)
+GPU_TRAINER = Budget(60.0, 5, 31)
 
 
 class Spread(NamedTuple):

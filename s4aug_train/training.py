@@ -88,7 +88,7 @@ def training(
     if checkpoint is not None:
         check_resumable(checkpoint, config, dataset)
         state.load(checkpoint.step, checkpoint.best, checkpoint.network, checkpoint.training)
-    loader, where = _loader(config.train, dataset, method, device)
+    loader, where = _loader(config.train, dataset, method, device, on_progress)
     if config.train.compile:
         network.compile()
     if overwrite:
@@ -216,39 +216,46 @@ def _class_pixels(tile: Tile, classes: int) -> np.ndarray:  # [K]
     return np.bincount(np.asarray(tile.labels).ravel(), minlength=256)[:classes]
 
 
-def _loader(config: TrainConfig, dataset: Dataset, method: Method, device: torch.device) -> tuple[Loader, str]:
+def _loader(
+    config: TrainConfig, dataset: Dataset, method: Method, device: torch.device, on_progress: Progress | None
+) -> tuple[Loader, str]:
     """The batches, and where they come from, for people."""
-    labeled = method.labelled_tiles(dataset.labeled, dataset.unlabeled)
-    unlabeled: Sequence[Tile] = dataset.unlabeled if method.uses_unlabeled else []
-    resident = False
-    if dataset.own:
-        where = f"tiles read from datasets given in Python, by {config.workers or 'no'} processes of their own"
-    else:
-        each = {tile.id: tile for tile in [*unlabeled, *labeled]}
-        placement = place(list(each.values()), device, config.pool)
-        resident, where = placement.resident, str(placement)
-        if resident:
-            held = {tile.id: tile for tile in held_on(list(each.values()), device)}
-            labeled, unlabeled = ([held[tile.id] for tile in part] for part in (labeled, unlabeled))
-    pools = [
-        Pool(tiles, config.crop, labelled=labelled, margin=margin, alike=dataset.own, steady=config.graph)
-        if tiles or labelled or method.uses_unlabeled
-        else None
-        for tiles, labelled, margin in zip((labeled, unlabeled), (True, False), method.margins(), strict=True)
-    ]
-    assert pools[0] is not None
+    labeled, unlabeled, where = _placed(config, dataset, method, device, on_progress)
+    margins = method.margins()
+    options = {"alike": dataset.own, "steady": config.graph}
+    of_labeled = Pool(labeled, config.crop, labelled=True, margin=margins[0], **options)
+    of_unlabeled = None
+    if method.uses_unlabeled:
+        of_unlabeled = Pool(unlabeled, config.crop, labelled=False, margin=margins[1], **options)
     loader = Loader(
-        labeled=pools[0],
-        unlabeled=pools[1],
+        labeled=of_labeled,
+        unlabeled=of_unlabeled,
         batch_labeled=config.batch_labeled,
         batch_unlabeled=config.batch_unlabeled,
         seed=config.seed,
         weight=method.weight,
-        workers=0 if resident else config.workers,
+        workers=config.workers,
         device=device,
         processes=dataset.own,
     )
     return loader, where
+
+
+def _placed(
+    config: TrainConfig, dataset: Dataset, method: Method, device: torch.device, on_progress: Progress | None
+) -> tuple[Sequence[Tile], Sequence[Tile], str]:
+    """Labelled and unlabelled tiles where they are read from, and where that is, for people."""
+    labeled = method.labelled_tiles(dataset.labeled, dataset.unlabeled)
+    unlabeled: Sequence[Tile] = dataset.unlabeled if method.uses_unlabeled else []
+    if dataset.own:
+        how = f"by {config.workers} processes" if config.workers else "in the training loop"
+        return labeled, unlabeled, f"tiles read from datasets given in Python, {how}"
+    each = list({tile.id: tile for tile in [*unlabeled, *labeled]}.values())
+    placement = place(each, device, config.pool)
+    if placement.resident:
+        there = {tile.id: tile for tile in held_on(each, device, named(on_progress, "loading tiles"))}
+        labeled, unlabeled = ([there[tile.id] for tile in part] for part in (labeled, unlabeled))
+    return labeled, unlabeled, str(placement)
 
 
 def _checkpoint(state: TrainingState, config: Config, dataset: Dataset) -> Checkpoint:

@@ -28,6 +28,13 @@ class Commands(click.Group):
         except torch.OutOfMemoryError as error:
             click.echo(f"error: the GPU's memory is full; lower --crop or the batch sizes ({error})", err=True)
             ctx.exit(1)
+        except RuntimeError as error:
+            # By the module's name: to import it for the question would take seconds.
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
+            cause = str(error).strip().splitlines()[0]
+            click.echo(f"error: torch.compile failed ({cause}); leave out --compile", err=True)
+            ctx.exit(1)
         except MemoryError as error:
             click.echo(f"error: memory is full; lower --crop or the batch sizes ({error})", err=True)
             ctx.exit(1)

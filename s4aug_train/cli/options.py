@@ -55,7 +55,7 @@ def data_options(command: Command) -> Command:
     return _applied(options, command)
 
 
-class MethodName(click.ParamType):
+class MethodName(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases alone
     """One of our methods, or `module:function` of the user's."""
 
     name = "method"

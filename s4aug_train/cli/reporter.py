@@ -94,14 +94,16 @@ class Reporter:
 
 
 def step_text(record: StepRecord) -> str:
-    """Losses and speed of a step record."""
+    """Losses, speed and memory of a step record."""
     text = f"loss {record.loss:.4f}  supervised {record.loss_supervised:.4f}"
     if record.weight > 0:
         text += (
             f"  unlabelled {record.loss_consistency:.5f} x {record.weight:.3f}"
             f"  valid {100 * record.valid_fraction:.0f} %"
         )
-    return f"{text}  lr {record.lr:.5f}  {record.images_per_s:.1f} images/s  waiting {100 * record.data_wait:.0f} %"
+    text += "".join(f"  {name.replace('_', ' ')} {value:.3f}" for name, value in record.extra.items())
+    text += f"  lr {record.lr:.5f}  {record.images_per_s:.1f} images/s  waiting {100 * record.data_wait:.0f} %"
+    return f"{text}  memory {record.memory_mib / 1024:.1f} GiB"
 
 
 def evaluation_table(record: EvaluationRecord, title: str) -> Table:

@@ -43,9 +43,10 @@ class Crops:
 
     def frame(self) -> AffineTransform:
         """From what is held to the crop's frame."""
-        corner = torch.full((len(self.ids),), self.margin)
+        # Made where the images are: a copy from the host would wait for the device.
+        corner = torch.full((len(self.ids),), self.margin, device=self.images.device)
         held = (self.images.shape[-2], self.images.shape[-1])
-        return AffineTransform.crop(corner, corner, self.size, held).to(self.images.device)
+        return AffineTransform.crop(corner, corner, self.size, held)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Crops":
         """The same crops of changed tensors, as moved to a device."""
@@ -100,6 +101,11 @@ class Pool:
             )
         if not self.alike:
             check_alike(self.tiles)
+
+    @cached_property
+    def resident(self) -> bool:
+        """Whether tiles are tensors in memory."""
+        return not self.alike and isinstance(self.tiles[0].image, Tensor)
 
     def crops(self, seed: int, step: int, stream: str, batch: int) -> Crops:
         """The batch of a step: the same whenever and wherever it is asked for."""

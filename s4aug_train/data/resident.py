@@ -1,13 +1,12 @@
 """Tiles held in the memory of the training device, where they fit there."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..errors import ConfigError
 from .cache import Tile
@@ -78,19 +77,18 @@ def free_bytes(device: torch.device) -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if hasattr(os, "sysconf") else 0
 
 
-def held_on(tiles: Sequence[Tile], device: torch.device) -> list[Tile]:
+def held_on(
+    tiles: Sequence[Tile], device: torch.device, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[Tile]:
     """The same tiles with tensors on a device in place of arrays."""
-    return [
-        replace(
-            tile,
-            image=_moved(tile.image, device),
-            labels=None if tile.labels is None else _moved(tile.labels, device),
-            valid=None if tile.valid is None else _moved(tile.valid, device),
-        )
-        for tile in tiles
-    ]
+    held = []
+    for done, tile in enumerate(tiles, 1):
+        image, labels, valid = (_moved(array, device) for array in (tile.image, tile.labels, tile.valid))
+        held.append(replace(tile, image=image, labels=labels, valid=valid))
+        on_progress(done, len(tiles))
+    return held
 
 
-def _moved(array: Any, device: torch.device) -> Tensor:
+def _moved(array: Any, device: torch.device) -> Any:
     # A copy: arrays of the cache are read-only.
-    return torch.from_numpy(np.array(array[...])).to(device)
+    return None if array is None else torch.from_numpy(np.array(array[...])).to(device)

@@ -45,7 +45,8 @@ class GraphedSteps:
         if self.losses is None or self.batch is None:
             self.batch = batch.map(Tensor.clone)
             self.state.optimizer.zero_grad(set_to_none=True)
-            with torch.cuda.graph(self.graph, stream=self.stream):
+            # Other threads read and pin the next batches meanwhile.
+            with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
                 self.losses = self.state.descend(self.batch)
         for held, new in zip(_tensors(self.batch), _tensors(batch), strict=True):
             held.copy_(new, non_blocking=True)

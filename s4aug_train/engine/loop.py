@@ -62,6 +62,7 @@ def train(
         on_step(step)
         if step % config.log_every == 0 or last:
             yield interval.record(step, rate, weight)
+            interval.begin()  # what the consumer did meanwhile is not training
         due, stopping = _evaluation_due(state), should_stop()
         if due or stopping or step % config.checkpoint_every == 0:
             check_finite(state, interval)
@@ -151,13 +152,13 @@ class Interval:
             raise _not_finite("loss", step)
 
     def record(self, step: int, lr: float, weight: float) -> StepRecord:
-        """The record of these steps; a new interval begins."""
+        """The record of these steps."""
         assert self.sums is not None
         self.check(step)
         means = dict(zip(self.names, (self.sums / self.steps).tolist(), strict=True))
         elapsed = max(time.perf_counter() - self.began, 1e-9)
         standard = {name: means.pop(name) for name in MEANS}
-        record = StepRecord(
+        return StepRecord(
             step=step,
             **standard,
             weight=weight,
@@ -167,14 +168,13 @@ class Interval:
             memory_mib=peak_memory_mib(self.device),
             extra=means,
         )
-        self._reset()
-        return record
 
     def leave_out(self, seconds: float) -> None:
         """Do not count time that was not spent on training."""
         self.began += seconds
 
-    def _reset(self) -> None:
+    def begin(self) -> None:
+        """Nothing counted yet."""
         self.sums = None
         self.steps = 0
         self.waited_s = 0.0

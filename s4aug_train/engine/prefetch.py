@@ -52,7 +52,7 @@ class Loader:
         key = torch.tensor([stream_seed(self.seed, step, "batch")])
         weight = torch.tensor(self.weight(step), dtype=torch.float32)
         batch = Batch(step, self.seed, key, weight, labeled, unlabeled)
-        on_host = self.device.type == "cuda" and labeled.images.device.type == "cpu"
+        on_host = self.device.type == "cuda" and not self.labeled.resident
         return batch.pin_memory() if on_host and not self.processes else batch
 
     def batches(self, first: int, steps: int) -> Iterator[tuple[Batch, float]]:
@@ -64,7 +64,8 @@ class Loader:
             yield batch, time.perf_counter() - began
 
     def _read(self, first: int, steps: int) -> Iterator[Batch]:
-        if self.workers == 0:
+        # Tiles on a device are cut there, in no time.
+        if self.workers == 0 or self.labeled.resident:
             return map(self.batch, range(first, steps))
         return self._by_processes(first, steps) if self.processes else self._by_threads(first, steps)
 

@@ -1,5 +1,7 @@
 """The supervised side that all methods share: labelled crops, moved, and their loss (Eq. 1)."""
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -70,11 +72,17 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: tuple[float, ...] | N
     if weights is None:
         total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="sum")
         return total / (labels != IGNORE).sum().clamp_min(1)
-    weight = torch.tensor(weights, dtype=torch.float32, device=logits.device)
+    weight = _on_device(weights, logits.device)
     total = F.cross_entropy(logits.float(), labels, weight, ignore_index=IGNORE, reduction="sum")
     count = torch.where(labels == IGNORE, 0.0, weight[labels.clamp_max(len(weights) - 1)]).sum()
     # A batch that holds classes of weight 0 alone has nothing to say.
     return total / torch.where(count > 0, count, 1.0)
+
+
+@lru_cache(maxsize=8)
+def _on_device(weights: tuple[float, ...], device: torch.device) -> Tensor:  # [K]
+    """Copied once: a copy from the host in each step would wait for the device."""
+    return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:

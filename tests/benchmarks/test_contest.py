@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.cases import KINDS, VERIFY, base_case, cases_of
+from benchmarks.cases import KINDS, TRAINING, VERIFY, base_case, cases_of
 from benchmarks.contest import Contest, Finding, WrongResult, compared, same_mask, verify
 from benchmarks.contests import make_contest
 
-WARPS = [kind for kind in KINDS if kind != "step"]
+WARPS = [kind for kind in KINDS if kind not in TRAINING]
 
 
 def spoiled(raw, at):
@@ -50,7 +50,7 @@ def test_a_step_with_another_loss_is_found():
     kornia = next(each for each in contest.contenders if each.name == "Kornia")
     losses = kornia.run()
     assert all(finding.error <= finding.limit for finding in kornia.judge(losses))
-    found = kornia.judge(replace(losses, consistency=losses.consistency * 1.1))
+    found = kornia.judge(replace(losses, unsupervised=losses.unsupervised * 1.1))
     assert [finding.what for finding in found if not finding.error <= finding.limit] == ["consistency"]
 
 

@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.cases import FULL, KINDS, base_case, cases_of
-from benchmarks.conftest import is_whole
+from benchmarks.conftest import is_settled, is_whole, save
 from benchmarks.plot import AXES, grown, growth_picture, ticks
 from benchmarks.reach import verdicts
-from benchmarks.records import Measured, Record, Run, read_run, run_path, write_run
+from benchmarks.records import Measured, Record, Run, Session, merged, read_run, run_path, write_run
 from benchmarks.report import newest_runs, page, write_report
 from benchmarks.table import digits, rendered
 
@@ -25,18 +25,26 @@ PEERS = {
     "pool": ("Kornia chain",),
     "objective": ("Kornia + masks",),
     "step": ("Kornia",),
+    "trainer": (),
+    "script": ("plain script",),
 }
 
 
 def made_record(case, peer_s=0.03):
     """Ours takes 1 ns for a pixel and channel and one byte; peers take `peer_s` times 100 of ours, and 3 bytes."""
     cost = case.batch * case.channels * case.pixels
-    ours = Measured("ours", tuple(1e-9 * cost * drift for drift in (1.0, 1.5, 1.1)), cost, True)
+    figures = {"data wait": 0.002} if case.kind in ("trainer", "script") else {}
+    ours = Measured("ours", tuple(1e-9 * cost * drift for drift in (1.0, 1.5, 1.1)), cost, True, figures)
     peer = Measured("peer", tuple(100 * peer_s * seconds for seconds in ours.times_s), 3 * cost, None)
     contenders = {"s4aug": ours} | dict.fromkeys(PEERS[case.kind], peer)
     contenders["copy"] = Measured("limit", tuple(0.8 * seconds for seconds in ours.times_s), None, None)
     if case.kind == "step":
         contenders["perturb + restore + loss"] = Measured("part", tuple(0.02 * s for s in ours.times_s), None, None)
+    if case.kind == "trainer":
+        mapped = Measured("ours", ours.times_s, cost, None, {"data wait": 0.02})
+        bare = Measured("limit", tuple(seconds / 1.04 for seconds in ours.times_s), cost // 2, None)
+        contenders |= {"s4aug-train, memory map": mapped, "bare network": bare}
+        contenders["s4aug-train"] = contenders.pop("s4aug")
     return Record(case, contenders, {"fuse-augmentations": "not installed"})
 
 
@@ -64,6 +72,69 @@ def test_only_a_whole_run_gets_the_name_that_counts(tmp_path):
     assert run_path(tmp_path, run, whole=True).name == "0.2.0-cpu-2core.json"
     assert run_path(tmp_path, run, whole=False).name == "0.2.0-cpu-2core-part.json"
     assert run_path(tmp_path, replace(run, scale="quick"), whole=True).name == "0.2.0-cpu-2core-quick.json"
+
+
+def test_whole_kinds_measured_anew_go_into_the_file_that_is_there(tmp_path):
+    old = made_run()
+    trainer = tuple(replace(r, refused={}) for r in old.records if r.case.kind == "trainer")
+    new = made_run(records=trainer, date="2026-03-04", setup={"CPU": "another", "torch": "3"})
+    assert is_settled(new, FULL)
+    assert save(tmp_path, new, FULL).name == "0.2.0-cpu-2core-part.json"  # there is no file yet
+    assert save(tmp_path, old, FULL).name == "0.2.0-cpu-2core.json"
+    path = save(tmp_path, new, FULL)
+    joined = read_run(path)
+    assert path.name == "0.2.0-cpu-2core.json"
+    assert joined == merged(old, new)
+    assert is_whole(joined, FULL)
+    assert list(joined.of_kind("trainer")) == list(trainer)
+    assert [*joined.of_kind("forward")] == [*old.of_kind("forward")]
+    assert (joined.date, joined.setup) == (old.date, old.setup)
+    assert joined.later == {"trainer": Session(new.date, new.setup)}
+    text = page([joined])
+    assert text.count("Measured on 2026-03-04. CPU another, torch 3.") == 1
+    assert "Measured on" not in page([old])
+
+
+def test_a_part_of_a_kind_or_one_that_failed_changes_no_file(tmp_path):
+    old = made_run()
+    path = save(tmp_path, old, FULL)
+    some = tuple(record for record in old.records if record.case.kind == "forward")[1:]
+    failed = tuple(old.of_kind("trainer"))
+    for new in (made_run(records=some), made_run(records=failed, failed=("test_script",))):
+        assert not is_settled(new, FULL)
+        assert save(tmp_path, new, FULL).name == "0.2.0-cpu-2core-part.json"
+        assert read_run(path) == old
+
+
+def test_a_file_of_before_there_were_figures_is_read_and_written_as_it_is(tmp_path):
+    (held,) = (ROOT / "benchmarks" / "results").glob("0.1.0-cpu-2core.json")
+    run = read_run(held)
+    kept = replace(run, records=tuple(r for r in run.records if r.case.kind not in ("trainer", "script")), later={})
+    path = tmp_path / held.name
+    write_run(path, kept)
+    assert "figures" not in path.read_text()
+    assert "later" not in path.read_text()
+    assert read_run(path) == kept
+
+
+def test_the_trainer_is_judged_by_what_it_adds():
+    found = {(v.target.against, v.target.measure): v for v in verdicts(made_run()) if v.target.kind == "trainer"}
+    overhead = found["bare network", "overhead"]
+    assert overhead.value.median == pytest.approx(0.04)
+    assert overhead.met
+    assert found["s4aug-train", "wait"].met
+    assert not found["s4aug-train, memory map", "wait"].met
+    text = page([made_run()])
+    assert "| 4x6x256x256 | bare network | at most 5 % more time | 4 % (4 to 4) | yes |" in text
+    assert "| s4aug-train, memory map | waits for data at most 1 % of the time | 2 % | **no** |" in text
+    row = next(line for line in text.splitlines() if "| s4aug-train, memory map | 1" in line)
+    assert row.endswith("| 4 % (4 to 4) | 2 % |")
+
+
+def test_targets_for_a_gpu_are_told_where_there_is_none():
+    text = page([made_run()])
+    assert "| 4x6x512x512 | plain script | 2x as fast | not measured on a GPU |" in text
+    assert "not measured on a GPU" not in page([made_run(), made_run("cuda")])
 
 
 def test_targets_are_judged_by_medians():

@@ -1,5 +1,6 @@
 import copy
 import math
+import time
 
 import numpy as np
 import pytest
@@ -204,3 +205,15 @@ def test_lower_precision_trains_on_the_cpu(set_up, precision):
     assert weights(parts).dtype == torch.float32
     assert not torch.equal(weights(parts), before)
     assert all(math.isfinite(r.loss) for r in records if isinstance(r, StepRecord))
+
+
+def test_what_the_consumer_of_records_does_is_not_counted_as_training(set_up, monkeypatch):
+    state, loader = set_up(**{"train.log_every": 6})
+    away, clock = [], time.perf_counter
+    monkeypatch.setattr("s4aug_train.engine.loop.time.perf_counter", lambda: clock() + sum(away))
+    records = []
+    for record in train(state, loader, evaluate=fake_evaluation, save=lambda best: None):
+        records.append(record)
+        away.append(1e6)
+    second = [record for record in records if isinstance(record, StepRecord)][1]
+    assert second.images_per_s > 1
