@@ -36,7 +36,6 @@ FREE_ON_RESUME = {
     "train.evaluate_every",
 }
 
-
 # The name that a run has for a network that was given as an object.
 GIVEN = "given in Python"
 
