@@ -1,4 +1,4 @@
-"""The trainer for Python: `fit` and `evaluate`; the command line calls nothing else to train."""
+"""The trainer for Python: `fit` and `evaluate`; the command line runs the same `training`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -119,6 +119,12 @@ def _check_together(values: Mapping[str, Any]) -> None:
         raise ConfigError("method.ema must be below 1, or the teacher would never learn")
     if values["method.evaluate"] == "teacher" and values["method.ema"] == 0:
         raise ConfigError("method.evaluate=teacher needs a teacher: set method.ema, for example to 0.99")
+    if values["model.factory"] and values["model.weights"] not in ("imagenet", "none"):
+        raise ConfigError(
+            "model.weights is for the encoder of Table 1: load the weights of your own network in its function"
+        )
+    if values["method.name"] == "mean-teacher" and values["method.ema"] == 0:
+        raise ConfigError("mean-teacher needs method.ema above 0: with 0 it is s4net")
     if values["train.graph"] and values["train.precision"] == "fp16":
         raise ConfigError("train.graph does not go with fp16, whose scaling asks the host: use --precision bf16")
     if values["train.nesterov"] and values["train.momentum"] == 0:

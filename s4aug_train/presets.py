@@ -36,8 +36,8 @@ ABOUT = {
 METHODS: dict[str, dict[str, Any]] = {
     # Tarvainen and Valpola 2017, with the affine views of S4Net: Eq. 3 with the average of theta.
     "mean-teacher": {"method.ema": 0.99},
-    # Miyato et al. 2018: the Kullback-Leibler divergence, weight 1.
-    "vat": {"method.weight": 1.0, "method.loss": "kl"},
+    # Miyato et al. 2018: the Kullback-Leibler divergence, weight 1, no ramp.
+    "vat": {"method.weight": 1.0, "method.ramp": 0.0, "method.loss": "kl", "method.classes": "sum"},
     # French et al. 2020: squared error summed over classes, weighted by how many of a teacher's pixels are confident.
     "cutmix": {
         "method.weight": 1.0,

@@ -18,7 +18,7 @@ from .errors import CheckpointError, ConfigError
 from .evaluation import evaluate_tiles
 from .files import write_json, write_text
 from .methods import Method, Setup, make_method
-from .model import UNet, load_encoder_weights, own_network, read_encoder_weights
+from .model import GIVEN, OwnNetwork, UNet, load_encoder_weights, own_network, read_encoder_weights
 from .records import MetricsFile, Note, Record
 from .rng import stream_seed
 
@@ -35,9 +35,6 @@ FREE_ON_RESUME = {
     "train.checkpoint_every",
     "train.evaluate_every",
 }
-
-# The name that a run has for a network that was given as an object.
-GIVEN = "given in Python"
 
 
 def training(
@@ -73,23 +70,10 @@ def training(
         config = config.updated({"model.factory": GIVEN})
     device = choose_device(config.train.device)
     _check_graph(config, device)
-    checkpoint = None if resume is None else Checkpoint.read(resume)
-    if data is None:
-        list_tiles(config.data, on_progress)  # a wrong folder is told before a download
-    own = config.model.factory is not None
-    pretrained = None if checkpoint or own else read_encoder_weights(config.model.encoder, config.model.weights)
-    dataset = _load(config, data, on_progress)
-    network = _new_network(config, dataset, model)
-    if pretrained is not None and isinstance(network, UNet):
-        load_encoder_weights(network.encoder, pretrained)
-    method = make_method(_setup(config, dataset))
-    state = TrainingState(network.to(device), method, config.train, device)
-    if checkpoint is not None:
-        check_resumable(checkpoint, config, dataset)
-        state.load(checkpoint.step, checkpoint.best, checkpoint.network, checkpoint.training)
-    loader, where = _loader(config.train, dataset, method, device, on_progress)
+    dataset, state = _prepared(config, model, data, resume, device, on_progress)
+    loader, where = _loader(config.train, dataset, state.method, device, on_progress)
     if config.train.compile:
-        network.compile()
+        state.network.compile()
     if overwrite:
         clear(run)
     run.path.mkdir(parents=True, exist_ok=True)
@@ -157,6 +141,39 @@ def named(on_progress: Progress | None, what: str) -> Callable[[int, int], None]
     return lambda done, total: on_progress(what, done, total)
 
 
+def _prepared(
+    config: Config,
+    model: nn.Module | None,
+    data: OwnData | None,
+    resume: Path | None,
+    device: torch.device,
+    on_progress: Progress | None,
+) -> tuple[Dataset, TrainingState]:
+    """Decoded tiles, and the state that the run begins or goes on from; what is wrong is told as early as can be."""
+    checkpoint = None if resume is None else Checkpoint.read(resume)
+    if data is None:
+        list_tiles(config.data, on_progress)  # a wrong folder is told before a download
+    begins = checkpoint is None and config.model.factory is None
+    pretrained = read_encoder_weights(config.model.encoder, config.model.weights) if begins else None
+    if data is not None and config.method.name == "full":
+        raise ConfigError(
+            "--method full needs the masks of the unlabelled tiles: put them into dataset.labeled instead"
+        )
+    dataset = _load(config, data, on_progress)
+    network = _new_network(config, dataset, model)
+    if isinstance(network, OwnNetwork) and config.train.crop % network.stride:
+        raise ConfigError(
+            f"train.crop={config.train.crop} must be a multiple of {network.stride}, the network's stride; change it"
+        )
+    if pretrained is not None and isinstance(network, UNet):
+        load_encoder_weights(network.encoder, pretrained)
+    state = TrainingState(network.to(device), make_method(_setup(config, dataset)), config.train, device)
+    if checkpoint is not None:
+        check_resumable(checkpoint, config, dataset)
+        state.load(checkpoint.step, checkpoint.best, checkpoint.network, checkpoint.training)
+    return dataset, state
+
+
 def _check_graph(config: Config, device: torch.device) -> None:
     if not config.train.graph:
         return
@@ -204,6 +221,8 @@ def _class_weights(config: TrainConfig, dataset: Dataset) -> tuple[float, ...] |
             )
         return given
     pixels = np.sum([_class_pixels(tile, len(names)) for tile in dataset.labeled], axis=0).tolist()
+    if not any(pixels):
+        raise ConfigError("train.class_weights=balanced: no labelled pixel was found to count; check the masks")
     inverse = [1 / count if count else 0.0 for count in pixels]
     return tuple(weight * len(names) / sum(inverse) for weight in inverse)
 

@@ -284,6 +284,32 @@ def test_other_ways_to_take_the_same_steps(short_run, settings):
     assert losses_of(other) == pytest.approx(losses_of(plain), rel=0.02)
 
 
+@pytest.mark.parametrize("margin", [0, 40])
+@pytest.mark.parametrize("steady", [False, True])
+def test_crops_of_tiles_on_the_device_are_those_of_the_map(margin, steady):
+    from s4aug_train.data.cache import Tile
+    from s4aug_train.data.pool import Pool
+    from s4aug_train.data.resident import held_on
+
+    rng = np.random.default_rng(0)
+
+    def tile(size, name, valid=None):
+        image, labels = rng.integers(0, 256, (3, *size), np.uint8), rng.integers(0, 6, size, np.uint8)
+        return Tile(name, image, labels, valid, (), np.zeros(0))
+
+    tiles = [tile((96, 90), "a"), tile((40, 120), "b"), tile((80, 80), "c", rng.random((80, 80)) < 0.8)]
+    mapped = Pool(tiles, 64, labelled=True, margin=margin, steady=steady)
+    held = Pool(held_on(tiles, torch.device("cuda")), 64, labelled=True, margin=margin, steady=steady)
+    for step in range(6):
+        first, second = mapped.crops(0, step, "s", 3), held.crops(0, step, "s", 3)
+        assert torch.equal(first.images, second.images.cpu())
+        assert torch.equal(first.labels, second.labels.cpu())
+        if first.valid is None:
+            assert second.valid is None or second.valid.all()
+        else:
+            assert torch.equal(first.valid, second.valid.cpu())
+
+
 def test_steps_ask_nothing_of_the_host():
     from s4aug_train.data.cache import Tile
     from s4aug_train.data.normalization import Normalization

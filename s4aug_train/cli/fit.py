@@ -71,10 +71,12 @@ def fit(
     **options: Any,
 ) -> None:
     """Train a network on labelled and unlabelled tiles, and evaluate it on whole held-out tiles."""
-    given = {**(read_settings(config_file) if config_file else {}), **settings_of(options, assignments)}
-    _check_usage(given, resume, overwrite)
+    typed = settings_of(options, assignments)
+    given = {**(read_settings(config_file) if config_file else {}), **typed}
+    _check_usage(typed, resume, overwrite)
     run, checkpoint = _run_folder(out, resume)
     config = _resolved(given, preset_name, checkpoint, run if resume else None)
+    require_named(config, typed)
     if run is not None:
         claim(run, resume=resume is not None, overwrite=overwrite)
     run = run or fresh_run(Path("runs"), config.method.name)
@@ -91,10 +93,10 @@ def fit(
     click.echo(f"run folder: {run.path}")
 
 
-def _check_usage(given: dict[str, Any], resume: str | None, overwrite: bool) -> None:
+def _check_usage(typed: dict[str, Any], resume: str | None, overwrite: bool) -> None:
     if resume is not None and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
-    if "data.split" in given and {"data.labeled", "data.val"} & given.keys():
+    if "data.split" in typed and {"data.labeled", "data.val"} & typed.keys():
         raise click.UsageError("--split names the tiles; leave out --labeled and --val")
 
 
@@ -126,7 +128,6 @@ def _resolved(
         config = configured(given, preset_name)
     config = config.updated(given)
     require_data(config.data)
-    require_named(config, given)
     return config
 
 

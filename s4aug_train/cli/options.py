@@ -10,6 +10,7 @@ import click
 from ..config import Config, DataConfig, parse_assignment
 from ..errors import ConfigError
 from ..limits import CHOICES
+from ..model import GIVEN
 
 Command = Callable[..., Any]
 
@@ -130,17 +131,22 @@ def require_data(config: DataConfig) -> None:
 
 
 def require_named(config: Config, given: Mapping[str, Any]) -> None:
-    """Hold a resumed run to naming code of the user's again: a file must not say what is run.
+    """Hold a command to having been given the name of code that it runs: a file must not say what is run.
 
     Raises:
-        ConfigError: Settings that were read from a run name a function.
+        ConfigError: Settings that were read from a run, or a file of settings, name a function.
     """
+    if config.model.factory == GIVEN:
+        raise ConfigError(
+            "the run was made from Python with a network of its own: go on with s4aug_train.fit(config, out=..., "
+            "model=..., resume=True)"
+        )
     named = {"--model": ("model.factory", config.model.factory)}
     if ":" in config.method.name:
         named["--method"] = ("method.name", config.method.name)
     for option, (key, value) in named.items():
         if value and key not in given:
-            raise ConfigError(f"the run was made with {option} {value}; give it again: its code is run")
+            raise ConfigError(f"the settings name {value}, whose code would be run; say so with {option} {value}")
 
 
 def refuse_existing(path: Path, option: str) -> None:

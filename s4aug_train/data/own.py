@@ -12,6 +12,7 @@ from .cache import Tile
 from .dataset import Dataset
 from .normalization import Normalization, known_normalization, normalization_of
 from .palette import IGNORE, ClassEntry, ClassTable
+from .pool import check_alike
 from .split import PARTS, Split
 
 MEASURED = 200  # tiles that statistics are measured on, where they must be
@@ -52,10 +53,10 @@ class OwnData:
     normalization: tuple[Sequence[float], Sequence[float]] | None = None
 
     def dataset(self, *, include_labeled: bool = False) -> Dataset:
-        """As the trainer reads it; nothing is read but what statistics need.
+        """As the trainer reads it; nothing is read but the first tiles and what statistics need.
 
         Raises:
-            DataError: There is no labelled or no validation tile, or an item is none.
+            DataError: There is no labelled or no validation tile, an item is none, or the parts are not alike.
         """
         table = ClassTable(tuple(ClassEntry(name, value=i, ignored=False) for i, name in enumerate(self.classes)))
         parts = {
@@ -65,6 +66,7 @@ class OwnData:
         for part in ("labeled", "val"):
             if not parts[part]:
                 raise DataError(f"dataset.{part} is empty; give at least one tile")
+        check_alike([tiles[0] for tiles in parts.values() if tiles])
         ids = {part: tuple(parts[part].ids) for part in PARTS}
         split = Split(**ids, how="datasets given in Python")
         unlabeled = LazyJoined(parts["unlabeled"], parts["labeled"]) if include_labeled else parts["unlabeled"]
@@ -155,7 +157,7 @@ def _tile(item: Any, name: str, classes: int, masked: bool) -> Tile:
         )
     size = image.shape[1:]
     labels = _labels(parts["mask"], size, name, classes) if masked else None
-    valid = None if parts.get("valid") is None else _array(parts["valid"], name).astype(bool).reshape(size)
+    valid = None if parts.get("valid") is None else _valid(parts["valid"], size, name)
     return Tile(name, image, labels, valid, (), np.empty(0))
 
 
@@ -183,6 +185,13 @@ def _labels(mask: Any, size: tuple[int, ...], name: str, classes: int) -> np.nda
             f"dataset item {name}: mask holds {wrong.flat[0]}, classes are 0 to {classes - 1} and {IGNORE} for unknown"
         )
     return labels.astype(np.uint8)
+
+
+def _valid(value: Any, size: tuple[int, ...], name: str) -> np.ndarray:  # [H, W]
+    valid = _array(value, name)
+    if valid.shape not in (size, (1, *size)):
+        raise DataError(f"dataset item {name}: valid must be {list(size)} as its image, got {list(valid.shape)}")
+    return valid.astype(bool).reshape(size)
 
 
 def _array(value: Any, name: str) -> np.ndarray:

@@ -134,7 +134,10 @@ class Pool:
             there, source = _overlap(tile.size, corner, self.margin, self.crop)
             _copy(images[i][:, *there], tile.image[:, *source])
             if valid is not None:
-                _copy(valid[i, 0][there], True if tile.valid is None else tile.valid[source])
+                if tile.valid is None:
+                    valid[i, 0][there].fill_(True)
+                else:
+                    _copy(valid[i, 0][there], tile.valid[source])
             if labels is not None and tile.labels is not None:
                 _copy(labels[i, 0][there], tile.labels[source])
         if valid is not None and not self.steady and device.type == "cpu" and bool(valid.all()):

@@ -1,8 +1,10 @@
 """Tiles held in the memory of the training device, where they fit there."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from .cache import Tile
 # Shares of the free memory that tiles may take; on a GPU the network needs the rest.
 SHARE = {"cuda": 0.4, "cpu": 0.5}
 GIB = 1024**3
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,19 @@ def free_bytes(device: torch.device) -> int:
     try:
         with open("/proc/meminfo") as lines:
             known = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-        return known["MemAvailable"]
+        return int(min(known["MemAvailable"], _container_bytes()))
     except (OSError, KeyError, ValueError, IndexError):
         # Where the system does not tell: half of what there is.
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if hasattr(os, "sysconf") else 0
+
+
+def _container_bytes() -> float:
+    """What a container's limit leaves, by the kernel's control groups; infinite without one."""
+    try:
+        limit, used = (int((CONTROL_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # "max" is no number
+        return math.inf
+    return max(limit - used, 0)
 
 
 def held_on(

@@ -15,7 +15,7 @@ from ..data.palette import ClassEntry, ClassTable
 from ..data.split import PARTS, Split
 from ..errors import CheckpointError
 from ..files import atomic_path
-from ..model import UNet, own_network
+from ..model import GIVEN, UNet, own_network
 
 VERSION = 1
 
@@ -134,10 +134,8 @@ class Checkpoint:
         """
         named = self.config.model.factory
         if named and own is None:
-            raise CheckpointError(
-                f"the checkpoint is of a network of the user's ({named}); say so again with --model {named}, or "
-                f"model= in Python: its code is run"
-            )
+            cure = "use s4aug_train.evaluate(..., model=...)" if named == GIVEN else f"say so with --model {named}"
+            raise CheckpointError(f"the checkpoint is of a network of the user's ({named}), whose code is run; {cure}")
         classes = len(self.classes.names)
         network = own_network(own, classes, self.bands) if own else UNet(classes, self.bands, self.config.model.encoder)
         try:

@@ -29,16 +29,18 @@ class GraphedSteps:
     def train_on(self, batch: Batch) -> Losses:
         """As `TrainingState.train_on`."""
         self.state.set_rate()
-        losses = self._warmed_up(batch) if self.done < WARM_UP else self._replayed(batch)
+        with self.state.seeded():
+            losses = self._warmed_up(batch) if self.done < WARM_UP else self._replayed(batch)
         self.done += 1
         self.state.step += 1
         return losses
 
     def _warmed_up(self, batch: Batch) -> Losses:
-        self.stream.wait_stream(torch.cuda.current_stream())
+        current = torch.cuda.current_stream(self.state.device)
+        self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
             losses = self.state.descend(batch)
-        torch.cuda.current_stream().wait_stream(self.stream)
+        current.wait_stream(self.stream)
         return losses
 
     def _replayed(self, batch: Batch) -> Losses:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -140,6 +141,8 @@ class Interval:
             "valid_fraction": losses.valid_fraction,
             **losses.extra,
         }
+        taken = {field.name for field in fields(StepRecord)} & losses.extra.keys()
+        assert not taken, f"a method's extra must not be called {', '.join(taken)}"
         values = torch.stack([value.detach().float() for value in named.values()])
         self.names = list(named)
         self.sums = values if self.sums is None else self.sums + values

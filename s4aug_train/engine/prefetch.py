@@ -1,5 +1,6 @@
 """Batches read ahead of the training loop."""
 
+import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.pool import Pool
+from ..errors import DataError
 from ..methods import Batch
 from ..rng import stream_seed
 
@@ -85,6 +87,12 @@ class Loader:
 
     def _by_processes(self, first: int, steps: int) -> Iterator[Batch]:
         """Spawned, not forked: this process has threads."""
+        try:
+            pickle.dumps(self)
+        except Exception as error:  # whatever the user's dataset raises
+            raise DataError(
+                f"the dataset cannot be sent to other processes ({type(error).__name__}: {error}); use train.workers=0"
+            ) from error
         loader: DataLoader[Batch] = DataLoader(
             _Steps(self, first, steps),
             batch_size=None,

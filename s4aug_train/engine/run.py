@@ -70,7 +70,7 @@ def fresh_run(parent: Path, name: str) -> RunFolder:
     """A numbered folder that did not exist before, `parent/001-name`; it is made, so that no other run takes it."""
     while True:
         taken = [int(m[0]) for p in parent.glob("[0-9]*") if (m := re.match(r"\d+", p.name))]
-        run = RunFolder(parent / f"{max(taken, default=0) + 1:03d}-{name.replace('+', '-')}")
+        run = RunFolder(parent / f"{max(taken, default=0) + 1:03d}-{re.sub('[^0-9A-Za-z_.-]', '-', name)}")
         with contextlib.suppress(FileExistsError):
             run.path.mkdir(parents=True)
             return run

@@ -1,15 +1,17 @@
 """What training changes: network, the method's partner, optimizer, scaler, and the step they are at."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..config import TrainConfig
 from ..errors import CheckpointError, ConfigError
 from ..methods import Batch, Losses, Method, Teacher
+from ..rng import stream_seed
 from .device import chosen_precision
 
 POLY_POWER = 0.9
@@ -26,7 +28,8 @@ class TrainingState:
     """
 
     def __init__(self, network: nn.Module, method: Method, config: TrainConfig, device: torch.device) -> None:
-        self.network = network
+        # A partner that is a copy should be in the same mode.
+        self.network = network.train()
         self.method = method
         self.config = config
         self.device = device
@@ -39,12 +42,16 @@ class TrainingState:
             raise ConfigError(
                 f"method.evaluate=teacher: the method {method.setup.config.method.name} has no teacher; leave it out"
             )
+        if method.setup.config.method.ema and not isinstance(partner, Teacher):
+            raise ConfigError(
+                f"method.ema: the method {method.setup.config.method.name} keeps no average; leave it out"
+            )
         self.partner: Any = None if partner is None else partner.to(device)
         # A tensor, which a CUDA graph can read anew in each replay.
-        rate = torch.tensor(0.0, device=device) if config.graph else 0.0
+        self.rate = torch.tensor(0.0, device=device) if config.graph else None
         self.optimizer = torch.optim.SGD(
             network.parameters(),
-            lr=rate,
+            lr=0.0 if self.rate is None else self.rate,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             nesterov=config.nesterov,
@@ -66,18 +73,27 @@ class TrainingState:
     def train_on(self, batch: Batch) -> Losses:
         """One step of stochastic gradient descent."""
         self.set_rate()
-        losses = self.descend(batch)
+        with self.seeded():
+            losses = self.descend(batch)
         self.step += 1
         return losses
 
     def set_rate(self) -> None:
         """Give the optimizer this step's learning rate."""
-        rate = self.learning_rate()
+        if self.rate is not None:
+            self.rate.fill_(self.learning_rate())
         for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
+            group["lr"] = self.learning_rate() if self.rate is None else self.rate
+
+    @contextmanager
+    def seeded(self) -> Iterator[None]:
+        """What layers such as dropout draw follows from the step too, not from what was drawn before."""
+        seed = stream_seed(self.config.seed, self.step, "layers")
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            yield
 
     def descend(self, batch: Batch) -> Losses:
         """What a step does on the device; nothing here asks the host."""

@@ -43,7 +43,11 @@ def make_method(setup: Setup) -> Method:
 
 
 def _of_the_user(name: str, setup: Setup) -> Method:
-    method = named_object(name, "--method")(setup)
+    function = named_object(name, "--method")
+    try:
+        method = function(setup)
+    except Exception as error:  # whatever the user's function raises
+        raise ConfigError(f"--method {name} failed: {type(error).__name__}: {error}") from error
     if not isinstance(method, Method):
         raise ConfigError(f"--method {name} must give a s4aug_train.methods.Method, got {type(method).__name__}")
     return method

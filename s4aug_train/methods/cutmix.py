@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from .protocol import Batch, Losses, Method
 from .s4net import compared, forwarded
 from .supervision import labelled_images, supervised_loss
-from .teacher import Teacher, target_of
+from .teacher import Teacher, averaged, target_of
 from .views import flipped_view
 
 AREA = 0.5  # of the rectangle, as a share of the crop
@@ -32,8 +32,7 @@ class CutMix(Method):
 
     def partner(self, network: nn.Module) -> Teacher | None:
         """The teacher, where it is not the network itself."""
-        decay = self.setup.config.method.ema
-        return Teacher(network, decay) if decay else None
+        return averaged(network, self.setup.config.method.ema)
 
     def losses(self, network: nn.Module, batch: Batch, partner: Any) -> Losses:
         """Mix crops, predict, and compare with the mixed targets."""
@@ -41,7 +40,7 @@ class CutMix(Method):
         config = self.setup.config.method
         images, labels = labelled_images(self.setup, batch)
         crops = flipped_view(self.setup, batch.unlabeled, batch)
-        target = target_of(network if partner is None else partner.network, crops.image)
+        target = target_of(network if partner is None else partner.network, crops.image).float()
         inside = rectangles(batch.seeds("cutmix", len(crops.image)), crops.transform.out_size)
         mixed = mix(crops, inside)
         logits, pred = forwarded(network, [images, mixed.image], config.forward)

@@ -10,7 +10,7 @@ from s4aug import View
 from .protocol import Batch, Losses, Method
 from .s4net import forwarded
 from .supervision import labelled_images, supervised_loss
-from .teacher import Teacher, target_of
+from .teacher import Teacher, averaged, target_of
 from .views import flipped_view, margin, perturbed_view
 
 
@@ -25,8 +25,7 @@ class FixMatch(Method):
 
     def partner(self, network: nn.Module) -> Teacher | None:
         """An average of the network that labels in its place, where one is asked for."""
-        decay = self.setup.config.method.ema
-        return Teacher(network, decay) if decay else None
+        return averaged(network, self.setup.config.method.ema)
 
     def losses(self, network: nn.Module, batch: Batch, partner: Any) -> Losses:
         """Label the weak view, and hold the strong one to it where it is confident."""

@@ -24,7 +24,9 @@ def relit(setup: Setup, view: View, batch: Batch, stream: str) -> View:
         return view
     light = _light(setup.normalization, config.jitter, config.blur, config.noise)
     generator = torch.Generator().manual_seed(stream_seed(batch.seed, batch.step, f"light/{stream}"))
-    return light.relight(view, generator=generator)
+    # Kornia's blur is a convolution, which autocast would round to 8 bits.
+    with torch.autocast(view.image.device.type, enabled=False):
+        return light.relight(view, generator=generator)
 
 
 @lru_cache(maxsize=8)

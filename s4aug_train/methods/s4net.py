@@ -10,7 +10,7 @@ from s4aug import ConsistencyTerms, View, consistency_terms
 from ..config import MethodConfig
 from .protocol import Batch, Losses, Method
 from .supervision import labelled_images, supervised_loss
-from .teacher import Teacher
+from .teacher import Teacher, averaged
 from .views import flipped_view, margin, perturbed_view
 
 
@@ -25,8 +25,7 @@ class S4Net(Method):
 
     def partner(self, network: nn.Module) -> Teacher | None:
         """theta-bar, where it is not theta."""
-        decay = self.setup.config.method.ema
-        return Teacher(network, decay) if decay else None
+        return averaged(network, self.setup.config.method.ema)
 
     def losses(self, network: nn.Module, batch: Batch, partner: Any) -> Losses:
         """One step of Algorithm 1."""

@@ -49,6 +49,11 @@ class Teacher(nn.Module):
                 mine.copy_(theirs)
 
 
+def averaged(network: nn.Module, decay: float) -> Teacher | None:
+    """theta-bar where a decay asks for it; with none it is the network itself."""
+    return Teacher(network, decay) if decay else None
+
+
 def target_of(network: nn.Module, images: Tensor) -> Tensor:  # [B, K, h', w']
     """A prediction without gradient, of a network that stays as it is."""
     with torch.no_grad():

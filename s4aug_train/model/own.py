@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..imports import named_object
+from .resolution import STRIDES
 from .unet import STRIDE
 
+# The name that a run has for a network that was given as an object.
+GIVEN = "given in Python"
 PROBE = 64  # px, side of the blank image that a network is tried on
 
 
@@ -18,19 +21,22 @@ class OwnNetwork(nn.Module):
 
     Args:
         network: Maps [B, bands, H, W], sides multiples of 32, to logits [B, K, H / s, W / s].
+
+    Attributes:
+        stride: s, once it is known.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self.stride = 1
 
     def forward(self, images: Tensor) -> Tensor:  # [B, bands, H, W] -> [B, K, ceil(H / s), ceil(W / s)]
         """Logits; sides that are no multiples of 32 are padded and cut back."""
         height, width = images.shape[-2:]
         padded = F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
         logits: Tensor = self.network(padded)
-        stride = padded.shape[-1] / logits.shape[-1]
-        return logits[..., : math.ceil(height / stride), : math.ceil(width / stride)]
+        return logits[..., : math.ceil(height / self.stride), : math.ceil(width / self.stride)]
 
 
 def own_network(network: nn.Module | str, classes: int, bands: int) -> OwnNetwork:
@@ -81,9 +87,10 @@ def _check(own: OwnNetwork, what: str, classes: int, bands: int) -> None:
     if not isinstance(made, Tensor):
         raise ConfigError(f"{what} must return logits as one Tensor, got {type(made).__name__}; wrap it")
     shape = list(made.shape)
-    square = len(shape) == 4 and shape[2] == shape[3] and 0 < shape[2] <= PROBE and PROBE % shape[2] == 0
+    square = len(shape) == 4 and shape[2] == shape[3] and shape[2] in (PROBE // stride for stride in STRIDES)
     if not square or shape[:2] != [1, classes] or not made.is_floating_point():
         raise ConfigError(
             f"{what} must map [1, {bands}, {PROBE}, {PROBE}] to logits [1, {classes}, {PROBE} / s, {PROBE} / s] of a "
-            f"stride s, got {shape} of {made.dtype}"
+            f"stride s of 1, 2, 4, 8, 16 or 32, got {shape} of {made.dtype}"
         )
+    own.stride = PROBE // shape[2]

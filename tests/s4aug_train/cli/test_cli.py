@@ -73,7 +73,7 @@ def test_metrics_have_the_fields_that_are_promised(run):
 def test_the_resolved_config_and_split_are_written(run):
     config = yaml.safe_load((run[0] / "config.yaml").read_text())
     assert config["method"]["name"] == "s4net"
-    assert config["model"] == {"encoder": "resnet18", "weights": "none"}
+    assert config["model"] == {"factory": None, "encoder": "resnet18", "weights": "none"}
     assert config["train"]["steps"] == 3
     split = json.loads((run[0] / "splits.json").read_text())
     assert (len(split["labeled"]), len(split["val"])) == (4, 2)
@@ -83,7 +83,8 @@ def test_the_resolved_config_and_split_are_written(run):
 def test_a_run_without_a_terminal_logs_plain_lines(run):
     log = (run[0] / "log.txt").read_text()
     assert "step 3/3" in log
-    assert "consistency" in log
+    assert "tiles (" in log
+    assert "unlabelled" in log
     assert "\x1b[" not in log
 
 

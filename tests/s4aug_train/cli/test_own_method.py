@@ -32,5 +32,9 @@ def test_the_page_s_command_trains_it(folder, demo_folder):
     # It is said again when the run is resumed: a folder does not say what code is run.
     resumed = CliRunner().invoke(main, ["fit", "--out", "run", "--resume"])
     assert resumed.exit_code == 1
-    assert "the run was made with --method entropy:make; give it again" in resumed.output
+    assert "say so with --method entropy:make" in resumed.output
     assert CliRunner().invoke(main, ["fit", "--out", "run", "--resume", "--method", "entropy:make"]).exit_code == 0
+    # Nor does a file of settings.
+    other = CliRunner().invoke(main, ["fit", "--config", "run/config.yaml", "--out", "other"])
+    assert other.exit_code == 1
+    assert "say so with --method entropy:make" in other.output

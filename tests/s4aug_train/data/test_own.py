@@ -47,8 +47,8 @@ def test_nothing_is_read_that_is_not_needed():
     labeled, val = Tiles(1000), Tiles(1000)
     dataset = OwnData(CLASSES, labeled, val).dataset()
     assert dataset.normalization.source == "imagenet"
-    assert len(labeled.read) <= 1
-    assert val.read == []
+    assert len(labeled.read) <= 2
+    assert val.read == [0]
 
 
 def test_statistics_of_other_pixels_are_measured_or_given():
@@ -82,6 +82,20 @@ def test_labelled_tiles_can_be_among_the_unlabelled_ones():
 def test_items_that_are_no_tiles_are_named(item, message):
     with pytest.raises(DataError, match=message):
         OwnData(CLASSES, [item], Tiles()).dataset().labeled[0]
+
+
+def test_parts_of_two_kinds_are_refused_at_once():
+    with pytest.raises(DataError, match="tile val:0 has 4 bands of uint8, tile labeled:0 3 of uint8"):
+        OwnData(CLASSES, Tiles(), Tiles(bands=4)).dataset()
+
+
+def test_real_pixels_may_be_told():
+    image, mask = Tiles()[0]
+    valid = torch.rand(mask.shape) > 0.5
+    dataset = OwnData(CLASSES, [{"image": image, "mask": mask, "valid": valid}], Tiles()).dataset()
+    np.testing.assert_array_equal(dataset.labeled[0].valid, valid.numpy())
+    with pytest.raises(DataError, match=r"valid must be \[70, 80\] as its image, got \[8, 8\]"):
+        OwnData(CLASSES, [(image, mask, torch.ones(8, 8))], Tiles()).dataset()
 
 
 @pytest.mark.parametrize("part", ["labeled", "val"])

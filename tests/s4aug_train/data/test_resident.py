@@ -58,5 +58,15 @@ def test_what_cannot_be_held_is_refused(tiles, monkeypatch):
         place(tiles, CPU, "device")
 
 
+def test_a_container_s_limit_counts(monkeypatch, tmp_path):
+    monkeypatch.setattr(resident, "CONTROL_GROUP", tmp_path)
+    whole = free_bytes(CPU)
+    (tmp_path / "memory.max").write_text("5000000\n")
+    (tmp_path / "memory.current").write_text("2000000\n")
+    assert free_bytes(CPU) == 3_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_bytes(CPU) > whole / 2
+
+
 def test_free_memory_is_measured():
     assert 2**20 < free_bytes(CPU) < 2**50
