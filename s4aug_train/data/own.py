@@ -164,9 +164,8 @@ def _tile(item: Any, name: str, classes: int, masked: bool) -> Tile:
 def _sums(tile: Tile) -> np.ndarray:  # [3, C]
     """The `band_sums` of a tile, which would cost too much whenever it is read."""
     image = np.asarray(tile.image)
-    wide = (image.reshape(len(image), -1) if tile.valid is None else image[:, np.asarray(tile.valid)]).astype(
-        np.float64
-    )
+    real = image.reshape(len(image), -1) if tile.valid is None else image[:, np.asarray(tile.valid)]
+    wide = real.astype(np.float64)
     return np.stack([np.full(len(image), wide.shape[1]), wide.sum(1), (wide * wide).sum(1)])
 
 

@@ -38,10 +38,6 @@ class TrainingState:
         self.evaluated = 0  # the step of the last evaluation
         self.autocast = chosen_precision(config.precision, device)
         partner = method.partner(network)
-        if method.setup.config.method.evaluate == "teacher" and not isinstance(partner, Teacher):
-            raise ConfigError(
-                f"method.evaluate=teacher: the method {method.setup.config.method.name} has no teacher; leave it out"
-            )
         if method.setup.config.method.ema and not isinstance(partner, Teacher):
             raise ConfigError(
                 f"method.ema: the method {method.setup.config.method.name} keeps no average; leave it out"

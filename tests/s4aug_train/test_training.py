@@ -169,7 +169,7 @@ def test_balanced_weights_are_inverse_to_the_pixels_and_one_on_average(own_data)
         ({"train.graph": True}, "needs --device cuda"),
         ({"model.factory": "no_such_module:make"}, "cannot import no_such_module"),
         ({"method.name": "no_such_module:make"}, "cannot import no_such_module"),
-        ({"method.name": "vat", "method.ema": 0.9, "method.evaluate": "teacher"}, "the method vat has no teacher"),
+        ({"method.name": "vat", "method.ema": 0.9, "method.evaluate": "teacher"}, "the method vat keeps no average"),
         ({"method.name": "vat", "method.ema": 0.9}, "the method vat keeps no average"),
         ({"method.name": "full"}, "full needs the masks of the unlabelled tiles"),
         ({"method.name": "cutmix", "train.batch_unlabeled": 1}, "batch_unlabeled must be at least 2"),
