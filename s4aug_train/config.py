@@ -87,6 +87,7 @@ class TrainConfig:
     steps: int = 100_000
     batch_labeled: int = 4
     batch_unlabeled: int = 2
+    accumulate: int = 1  # passes of a step, each of these batches, where the memory is too small for one
     crop: int = 512  # px
     flips: bool = True  # random left-right and top-bottom flips
     lr: float = 0.01
@@ -98,10 +99,12 @@ class TrainConfig:
     class_weights: str = "none"  # of the cross entropy: none, balanced (inverse frequency), or numbers: 1,2,0.5
     dice: float = 0.0  # weight of a Dice loss beside the cross entropy
     seed: int = 0
+    skip_limit: int = 20  # steps in a row whose loss or gradient is not finite, and which are skipped, until it ends
     device: str = "auto"  # auto, cpu, cuda, cuda:1, ...
     precision: str = "fp32"  # fp32, bf16, fp16, or auto: bf16 where the GPU has it
     compile: bool = False  # the network through torch.compile
     graph: bool = False  # the whole step as one CUDA graph
+    sync_batchnorm: bool = False  # BatchNorm over the batches of all processes
     pool: str = "auto"  # tiles held on the device, read from the map of the cache, or auto: by the memory there is
     workers: int = 2  # threads (processes for a dataset of the user's) that read ahead; 0: in the training loop
     log_every: int = 20  # steps between lines of metrics.jsonl

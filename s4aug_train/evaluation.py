@@ -13,6 +13,7 @@ from .data.palette import IGNORE, ClassTable
 from .engine import chosen_precision
 from .inference import Windows, predict_rows
 from .metrics import Confusion
+from .ranks import ALONE, Ranks
 from .records import EvaluationRecord
 
 
@@ -26,6 +27,7 @@ def evaluate(
     step: int = 0,
     device: torch.device,
     autocast: torch.dtype | None = None,
+    ranks: Ranks = ALONE,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationRecord | None:
@@ -40,7 +42,8 @@ def evaluate(
         step: Steps the network was trained for.
         device: Where the network is.
         autocast: Lower precision of the forward.
-        should_stop: Asked after each tile; when true the evaluation is given up.
+        ranks: The processes; each predicts its share of the tiles, and all have the record.
+        should_stop: Asked after each tile; when true in any process the evaluation is given up.
         on_progress: Called with (done, all).
 
     Returns:
@@ -48,8 +51,8 @@ def evaluate(
     """
     was_training = network.training
     network.eval()
-    confusion = Confusion.empty(len(classes))
-    for done, tile in enumerate(tiles, 1):
+    confusion, own = Confusion.empty(len(classes)), tiles[ranks.rank :: ranks.count]
+    for done, tile in enumerate(own, 1):
         assert tile.labels is not None
         for top, predicted in predict_rows(network, tile, normalization, windows, device=device, autocast=autocast):
             rows = slice(top, top + len(predicted))
@@ -58,11 +61,13 @@ def evaluate(
                 truth[~torch.tensor(tile.valid[rows])] = IGNORE
             confusion = confusion.added(truth, torch.from_numpy(predicted))
         if on_progress:
-            on_progress(done, len(tiles))
+            on_progress(done, len(own))
         if should_stop():
             break
     network.train(was_training)
-    if should_stop():
+    # In this order: each process asks the others.
+    confusion = Confusion(ranks.total(confusion.counts))
+    if ranks.any(should_stop()):
         return None
     iou = dict(zip(classes, confusion.iou(), strict=True))
     return EvaluationRecord(step, confusion.miou(), iou, confusion.counts.tolist(), list(classes), len(tiles))
@@ -88,6 +93,7 @@ def evaluate_tiles(
     *,
     step: int,
     device: torch.device,
+    ranks: Ranks = ALONE,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationRecord | None:
@@ -101,6 +107,7 @@ def evaluate_tiles(
         step=step,
         device=device,
         autocast=chosen_precision(config.precision, device),
+        ranks=ranks,
         should_stop=should_stop,
         on_progress=on_progress,
     )

@@ -50,6 +50,8 @@ AT_LEAST = {
     "train.steps": 1,
     "train.batch_labeled": 1,
     "train.batch_unlabeled": 1,
+    "train.accumulate": 1,
+    "train.skip_limit": 1,
     "train.crop": 64,  # at 32 px the deepest map is one pixel, too little for BatchNorm
     "train.lr": 0,
     "train.warmup": 0,
@@ -67,6 +69,7 @@ AT_MOST = {
     "method.vat_iterations": 100,
     "train.batch_labeled": 4096,
     "train.batch_unlabeled": 4096,
+    "train.accumulate": 4096,
     "train.crop": 16384,
     "train.window": 16384,
     "train.workers": 256,
@@ -127,6 +130,8 @@ def _check_together(values: Mapping[str, Any]) -> None:
         raise ConfigError("mean-teacher needs method.ema above 0: with 0 it is s4net")
     if values["train.graph"] and values["train.precision"] == "fp16":
         raise ConfigError("train.graph does not go with fp16, whose scaling asks the host: use --precision bf16")
+    if values["train.graph"] and values["train.accumulate"] > 1:
+        raise ConfigError("train.graph records steps of one pass: leave out train.accumulate")
     if values["train.nesterov"] and values["train.momentum"] == 0:
         raise ConfigError("train.nesterov needs train.momentum above 0")
     _check_class_weights(values["train.class_weights"])

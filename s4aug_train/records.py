@@ -1,6 +1,7 @@
 """What a run tells: frozen records, one JSON object a line in metrics.jsonl."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,12 +26,15 @@ class StepRecord:
     data_wait: float  # share of the time spent waiting for data
     memory_mib: float  # the most so far: allocated by torch on a GPU, else resident
     extra: dict[str, float] = field(default_factory=dict)  # what a method tells besides
+    skipped: int = 0  # of the steps since the last record: loss or gradient was not finite
 
     def to_dict(self) -> dict[str, Any]:
         """As written to metrics.jsonl."""
         values = asdict(self)
         values.update(values.pop("extra"))
-        return {("lambda" if name == "weight" else name): value for name, value in values.items()}
+        named = {("lambda" if name == "weight" else name): value for name, value in values.items()}
+        # JSON has no NaN, which means are if every step was skipped.
+        return {name: value if math.isfinite(value) else None for name, value in named.items()}
 
 
 @dataclass(frozen=True)

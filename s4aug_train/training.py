@@ -17,9 +17,11 @@ from .engine import Checkpoint, Loader, RunFolder, TrainingState, choose_device,
 from .errors import CheckpointError, ConfigError
 from .evaluation import evaluate_tiles
 from .files import write_json, write_text
+from .guards import Guards, hints
 from .methods import Method, Setup, make_method
 from .model import GIVEN, OwnNetwork, UNet, load_encoder_weights, own_network, read_encoder_weights
-from .records import MetricsFile, Note, Record
+from .ranks import Ranks, here, joined
+from .records import EvaluationRecord, MetricsFile, Note, Record, read_metrics
 from .rng import stream_seed
 
 # What a resumed run may change; all else would make it another run.
@@ -30,6 +32,8 @@ FREE_ON_RESUME = {
     "data.split",
     "train.device",
     "train.workers",
+    "train.accumulate",  # the parts of a step are held to what they were
+    "train.skip_limit",
     "train.pool",
     "train.log_every",
     "train.checkpoint_every",
@@ -68,45 +72,97 @@ def training(
     """
     if model is not None:
         config = config.updated({"model.factory": GIVEN})
-    device = choose_device(config.train.device)
-    _check_graph(config, device)
-    dataset, state = _prepared(config, model, data, resume, device, on_progress)
-    loader, where = _loader(config.train, dataset, state.method, device, on_progress)
+    device = choose_device(config.train.device, here())
+    with joined(device) as ranks:
+        _check_together(config, device, ranks)
+        yield from _trained(config, run, model, data, resume, overwrite, should_stop, on_progress, device, ranks)
+
+
+def _trained(
+    config: Config,
+    run: RunFolder,
+    model: nn.Module | None,
+    data: OwnData | None,
+    resume: Path | None,
+    overwrite: bool,
+    should_stop: Callable[[], bool],
+    on_progress: Progress | None,
+    device: torch.device,
+    ranks: Ranks,
+) -> Iterator[Record]:
+    """`training` as one of the processes of the run."""
+    dataset, state = _prepared(config, model, data, resume, device, ranks, on_progress)
+    loader, where = _loader(config.train, dataset, state.method, device, ranks, on_progress)
     if config.train.compile:
         state.network.compile()
-    if overwrite:
-        clear(run)
-    run.path.mkdir(parents=True, exist_ok=True)
-    metrics = MetricsFile(run.metrics, state.step, state.evaluated)
-    _describe(run, config, dataset, device)
+    # Before the first of them writes.
+    ranks.check_same("settings, tiles and steps done", (config.to_dict(), dataset.split.hash, state.step))
+    metrics = _begun(run, config, dataset, state, device, overwrite) if ranks.first else None
     on_step = named(on_progress, "training")
+    guards = Guards(compared=state.method.valid_by_geometry)
 
     def save(improved: bool) -> None:
+        if not ranks.first:
+            return
         snapshot = _checkpoint(state, config, dataset)
         if improved:
             snapshot.write(run.best)
         snapshot.write(run.last)
 
-    yield Note(where)
-    for record in train(
-        state,
-        loader,
-        evaluate=lambda step: evaluate_tiles(
-            state.evaluated_network(),
+    def evaluate(step: int) -> EvaluationRecord | None:
+        network = state.evaluated_network()
+        # Running statistics are each process's own.
+        ranks.follow_first(list(network.buffers()))
+        return evaluate_tiles(
+            network,
             dataset.val,
             dataset,
             config.train,
             step=step,
             device=device,
+            ranks=ranks,
             should_stop=should_stop,
             on_progress=named(on_progress, "evaluating"),
-        ),
+        )
+
+    yield Note(where)
+    if state.parts > 1:
+        yield Note(_together(config.train, loader, ranks))
+    for record in train(
+        state,
+        loader,
+        evaluate=evaluate,
         save=save,
-        should_stop=should_stop,
+        should_stop=lambda: ranks.any(should_stop()),
         on_step=lambda step: on_step(step, config.train.steps),
+        ranks=ranks,
     ):
-        metrics.append(record)
+        if metrics is not None:
+            metrics.append(record)
         yield record
+        yield from guards.notes(record)
+    if metrics is not None and state.step == config.train.steps:
+        yield from hints(read_metrics(run.metrics))
+
+
+def _begun(
+    run: RunFolder, config: Config, dataset: Dataset, state: TrainingState, device: torch.device, overwrite: bool
+) -> MetricsFile:
+    """The run's folder as training begins."""
+    if overwrite:
+        clear(run)
+    run.path.mkdir(parents=True, exist_ok=True)
+    _describe(run, config, dataset, device, state.parts // config.train.accumulate)
+    return MetricsFile(run.metrics, state.step, state.evaluated)
+
+
+def _together(config: TrainConfig, loader: Loader, ranks: Ranks) -> str:
+    """What makes up a step, for people."""
+    parts = loader.parts
+    crops = f"{parts * config.batch_labeled} labelled"
+    if loader.unlabeled is not None:
+        crops += f" and {parts * config.batch_unlabeled} unlabelled"
+    return f"a step shows {crops} crops (processes: {ranks.count}, passes of each: {config.accumulate})"
 
 
 def check_resumable(checkpoint: Checkpoint, config: Config, dataset: Dataset) -> None:
@@ -147,19 +203,21 @@ def _prepared(
     data: OwnData | None,
     resume: Path | None,
     device: torch.device,
+    ranks: Ranks,
     on_progress: Progress | None,
 ) -> tuple[Dataset, TrainingState]:
     """Decoded tiles, and the state that the run begins or goes on from; what is wrong is told as early as can be."""
     checkpoint = None if resume is None else Checkpoint.read(resume)
-    if data is None:
-        list_tiles(config.data, on_progress)  # a wrong folder is told before a download
-    begins = checkpoint is None and config.model.factory is None
-    pretrained = read_encoder_weights(config.model.encoder, config.model.weights) if begins else None
     if data is not None and config.method.name == "full":
         raise ConfigError(
             "--method full needs the masks of the unlabelled tiles: put them into dataset.labeled instead"
         )
-    dataset = _load(config, data, on_progress)
+    begins = checkpoint is None and config.model.factory is None
+    with ranks.in_turn():
+        if data is None:
+            list_tiles(config.data, on_progress)  # a wrong folder is told before a download
+        pretrained = read_encoder_weights(config.model.encoder, config.model.weights) if begins else None
+        dataset = _load(config, data, on_progress)
     network = _new_network(config, dataset, model)
     if isinstance(network, OwnNetwork) and config.train.crop % network.stride:
         raise ConfigError(
@@ -167,16 +225,24 @@ def _prepared(
         )
     if pretrained is not None and isinstance(network, UNet):
         load_encoder_weights(network.encoder, pretrained)
-    state = TrainingState(network.to(device), make_method(_setup(config, dataset)), config.train, device)
+    network = network.to(device)
+    if config.train.sync_batchnorm and ranks.count > 1:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    state = TrainingState(network, make_method(_setup(config, dataset)), config.train, device, ranks)
     if checkpoint is not None:
         check_resumable(checkpoint, config, dataset)
         state.load(checkpoint.step, checkpoint.best, checkpoint.network, checkpoint.training)
     return dataset, state
 
 
-def _check_graph(config: Config, device: torch.device) -> None:
+def _check_together(config: Config, device: torch.device, ranks: Ranks) -> None:
+    """What does not go with the device or with several processes."""
+    if config.train.sync_batchnorm and ranks.count > 1 and device.type != "cuda":
+        raise ConfigError("train.sync_batchnorm needs GPUs: PyTorch has it for no CPU; leave it out")
     if not config.train.graph:
         return
+    if ranks.count > 1:
+        raise ConfigError("train.graph goes with one process alone: leave it out")
     if device.type != "cuda":
         raise ConfigError("train.graph records a CUDA graph, which needs --device cuda")
     method = config.method
@@ -235,10 +301,15 @@ def _class_pixels(tile: Tile, classes: int) -> np.ndarray:  # [K]
 
 
 def _loader(
-    config: TrainConfig, dataset: Dataset, method: Method, device: torch.device, on_progress: Progress | None
+    config: TrainConfig,
+    dataset: Dataset,
+    method: Method,
+    device: torch.device,
+    ranks: Ranks,
+    on_progress: Progress | None,
 ) -> tuple[Loader, str]:
     """The batches, and where they come from, for people."""
-    labeled, unlabeled, where = _placed(config, dataset, method, device, on_progress)
+    labeled, unlabeled, where = _placed(config, dataset, method, device, ranks, on_progress)
     margins = method.margins()
     options = {"alike": dataset.own, "steady": config.graph}
     of_labeled = Pool(labeled, config.crop, labelled=True, margin=margins[0], **options)
@@ -255,12 +326,20 @@ def _loader(
         workers=config.workers,
         device=device,
         processes=dataset.own,
+        first_part=ranks.rank * config.accumulate,
+        own_parts=config.accumulate,
+        parts=ranks.count * config.accumulate,
     )
     return loader, where
 
 
 def _placed(
-    config: TrainConfig, dataset: Dataset, method: Method, device: torch.device, on_progress: Progress | None
+    config: TrainConfig,
+    dataset: Dataset,
+    method: Method,
+    device: torch.device,
+    ranks: Ranks,
+    on_progress: Progress | None,
 ) -> tuple[Sequence[Tile], Sequence[Tile], str]:
     """Labelled and unlabelled tiles where they are read from, and where that is, for people."""
     labeled = method.labelled_tiles(dataset.labeled, dataset.unlabeled)
@@ -269,7 +348,7 @@ def _placed(
         how = f"by {config.workers} processes" if config.workers else "in the training loop"
         return labeled, unlabeled, f"tiles read from datasets given in Python, {how}"
     each = list({tile.id: tile for tile in [*unlabeled, *labeled]}.values())
-    placement = place(each, device, config.pool)
+    placement = place(each, device, config.pool, sharing=ranks.local_count if device.type == "cpu" else 1)
     if placement.resident:
         there = {tile.id: tile for tile in held_on(each, device, named(on_progress, "loading tiles"))}
         labeled, unlabeled = ([there[tile.id] for tile in part] for part in (labeled, unlabeled))
@@ -291,7 +370,7 @@ def _checkpoint(state: TrainingState, config: Config, dataset: Dataset) -> Check
     )
 
 
-def _describe(run: RunFolder, config: Config, dataset: Dataset, device: torch.device) -> None:
+def _describe(run: RunFolder, config: Config, dataset: Dataset, device: torch.device, processes: int) -> None:
     write_text(run.config, config.to_yaml())
     dataset.split.write(run.split)
-    write_json(run.environment, environment(device))
+    write_json(run.environment, {**environment(device), "processes": processes})

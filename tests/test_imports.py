@@ -27,11 +27,11 @@ FLOORS = {
     ],
     "s4aug_train": [
         {"errors"},
-        {"files", "rng", "limits", "imports"},
+        {"files", "rng", "limits", "imports", "ranks"},
         {"config"},
         {"presets"},
         {"records"},
-        {"data.", "model."},
+        {"data.", "model.", "guards"},
         {"methods.", "metrics"},
         {"engine.", "inference", "diagnosis"},
         {"evaluation", "doctor"},

@@ -3,7 +3,7 @@
 import shlex
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,6 +15,7 @@ from ..config import Config, read_settings
 from ..engine import Checkpoint, RunFolder, claim, find_checkpoint, fresh_run, held
 from ..errors import ConfigError
 from ..presets import ABOUT, configured
+from ..ranks import Ranks, here
 from ..records import EvaluationRecord, read_metrics
 from ..training import training
 from .options import (
@@ -71,20 +72,28 @@ def fit(
     **options: Any,
 ) -> None:
     """Train a network on labelled and unlabelled tiles, and evaluate it on whole held-out tiles."""
+    ranks = here()
     typed = settings_of(options, assignments)
     given = {**(read_settings(config_file) if config_file else {}), **typed}
     _check_usage(typed, resume, overwrite)
+    _check_out(out, ranks)
+    if ranks.restarts:
+        # The same command again, after a process had failed.
+        resume, overwrite = resume or "auto", False
     run, checkpoint = _run_folder(out, resume)
     config = _resolved(given, preset_name, checkpoint, run if resume else None)
     require_named(config, typed)
-    if run is not None:
+    if run is not None and ranks.first:
         claim(run, resume=resume is not None, overwrite=overwrite)
     run = run or fresh_run(Path("runs"), config.method.name)
-    with held(run), Reporter(run.log) as reporter, _signals() as signals:
+    holding = held(run) if ranks.first else nullcontext()
+    with holding, Reporter(run.log, quiet=not ranks.first) as reporter, _signals() as signals:
         last = _train(config, run, checkpoint, overwrite, signals, reporter)
         if signals:
             reporter.line(f"stopped; go on with: s4aug-train fit --out {shlex.quote(str(run.path))} --resume")
             raise SystemExit(128 + signals[0])
+    if not ranks.first:
+        return
     if last is None:
         click.echo(f"the run was finished before; see it with: s4aug-train evaluate {run.path}")
     else:
@@ -98,6 +107,11 @@ def _check_usage(typed: dict[str, Any], resume: str | None, overwrite: bool) -> 
         raise click.UsageError("--resume and --overwrite exclude each other")
     if "data.split" in typed and {"data.labeled", "data.val"} & typed.keys():
         raise click.UsageError("--split names the tiles; leave out --labeled and --val")
+
+
+def _check_out(out: Path | None, ranks: Ranks) -> None:
+    if ranks.count > 1 and out is None:
+        raise ConfigError("several processes need --out RUN, so that all mean one folder")
 
 
 def _run_folder(out: Path | None, resume: str | None) -> tuple[RunFolder | None, Path | None]:

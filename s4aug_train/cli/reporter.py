@@ -27,12 +27,13 @@ class Reporter:
 
     Args:
         log: File that gets every line; None for no file.
+        quiet: Nothing is shown or logged, as by the processes of a run that another one speaks for.
     """
 
-    def __init__(self, log: Path | None = None) -> None:
-        self.console = Console(stderr=True)
-        self.log = log
-        self.live = self.console.is_terminal
+    def __init__(self, log: Path | None = None, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
+        self.log = None if quiet else log
+        self.live = self.console.is_terminal and not quiet
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

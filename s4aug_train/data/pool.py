@@ -107,17 +107,30 @@ class Pool:
         """Whether tiles are tensors in memory."""
         return not self.alike and isinstance(self.tiles[0].image, Tensor)
 
-    def crops(self, seed: int, step: int, stream: str, batch: int) -> Crops:
-        """The batch of a step: the same whenever and wherever it is asked for."""
+    def crops(self, seed: int, step: int, stream: str, batch: int, *, part: int = 0, parts: int = 1) -> Crops:
+        """The batch of a step: the same whenever and wherever it is asked for.
+
+        Args:
+            seed: The run's.
+            step: Steps done before.
+            stream: What the crops are for.
+            batch: How many.
+            part: Which part of the step's joint batch.
+            parts: How many parts there are; together they show what one batch of all would.
+        """
         deck = self._deck
-        shown = [step * batch + i for i in range(batch)]
+        shown = [(step * parts + part) * batch + i for i in range(batch)]
         epochs = {n // len(deck) for n in shown}
         orders = {epoch: stream_rng(seed, epoch, f"{stream}/order").permutation(deck) for epoch in epochs}
         chosen = [self.tiles[int(orders[n // len(deck)][n % len(deck)])] for n in shown]
         check_alike(chosen)
-        rng = stream_rng(seed, step, f"{stream}/window")
-        corners = [tuple(int(rng.integers(0, max(side - self.crop, 0) + 1)) for side in t.size) for t in chosen]
+        corners = [
+            self._corner(tile, stream_rng(seed, n, f"{stream}/window")) for n, tile in zip(shown, chosen, strict=True)
+        ]
         return self._cut(chosen, corners)
+
+    def _corner(self, tile: Tile, rng: np.random.Generator) -> tuple[int, ...]:
+        return tuple(int(rng.integers(0, max(side - self.crop, 0) + 1)) for side in tile.size)
 
     def _cut(self, tiles: Sequence[Tile], corners: Sequence[tuple[int, ...]]) -> Crops:
         side = self.crop + 2 * self.margin

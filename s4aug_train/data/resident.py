@@ -40,18 +40,19 @@ class Placement:
         return f"tiles ({self.needed / GIB:.2f} GiB) {where}; {self.free / GIB:.1f} GiB were free"
 
 
-def place(tiles: Sequence[Tile], device: torch.device, choice: str) -> Placement:
+def place(tiles: Sequence[Tile], device: torch.device, choice: str, *, sharing: int = 1) -> Placement:
     """Decide where tiles are held, by the memory there is.
 
     Args:
         tiles: All that are trained on, each once.
         device: Where the network is.
         choice: "auto", "device" or "map".
+        sharing: Processes that hold tiles in the same memory.
 
     Raises:
         ConfigError: "device", and there is not enough memory.
     """
-    needed, free = sum(tile_bytes(tile) for tile in tiles), free_bytes(device)
+    needed, free = sum(tile_bytes(tile) for tile in tiles), free_bytes(device) // sharing
     fits = needed <= SHARE[device.type] * free
     if choice == "device" and not needed < free:
         raise ConfigError(

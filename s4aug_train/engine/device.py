@@ -9,6 +9,7 @@ import torch
 from s4aug import __version__
 
 from ..errors import ConfigError
+from ..ranks import ALONE, Ranks
 
 try:
     import resource
@@ -20,14 +21,21 @@ MIB = 1024**2
 PACKAGES = ("torch", "torchvision", "kornia", "numpy", "rasterio")
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of a name; `auto` is CUDA where it is, else the CPU.
+def choose_device(name: str, ranks: Ranks = ALONE) -> torch.device:
+    """The device of a name; `auto` is CUDA where it is, else the CPU. Of several processes each takes its own GPU.
 
     Raises:
-        ConfigError: There is no such device.
+        ConfigError: There is no such device, or processes would share one.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and ranks.count > 1:
+        if name != "cuda" or ranks.local_count > torch.cuda.device_count():
+            raise ConfigError(
+                f"{ranks.local_count} processes on this machine need as many GPUs and --device cuda (or auto), got "
+                f"{torch.cuda.device_count()} GPUs and {name}; start fewer processes, or use --device cpu"
+            )
+        name = f"cuda:{ranks.local}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

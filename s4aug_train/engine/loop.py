@@ -2,21 +2,16 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 
 import torch
-from torch import Tensor
 
 from ..errors import TrainingError
-from ..methods import Losses
-from ..records import EvaluationRecord, Record, StepRecord
-from .device import peak_memory_mib
+from ..ranks import ALONE, Ranks
+from ..records import EvaluationRecord, Record
 from .graph import GraphedSteps
+from .interval import Interval
 from .prefetch import Loader
 from .state import TrainingState
-
-# The means that every method has; others are logged by name beside them.
-MEANS = ("loss", "loss_supervised", "loss_consistency", "valid_fraction")
 
 Evaluate = Callable[[int], EvaluationRecord | None]  # None: given up
 Save = Callable[[bool], None]  # with: whether this is the best so far
@@ -30,6 +25,7 @@ def train(
     save: Save,
     should_stop: Callable[[], bool] = lambda: False,
     on_step: Callable[[int], None] = lambda step: None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Record]:
     """Train from the state's step to the end, or until `should_stop`.
 
@@ -38,14 +34,15 @@ def train(
         loader: Gives the batches.
         evaluate: Called every `evaluate_every` steps and after the last, with the step.
         save: Called every `checkpoint_every` steps, and before and after each evaluation.
-        should_stop: Asked after each step; when true the state is saved and the loop ends.
+        should_stop: Asked after each step, in all processes alike; when true the state is saved and the loop ends.
         on_step: Told the steps done.
+        ranks: The processes that train together.
 
     Yields:
-        A step record every `log_every` steps (means over them), and every evaluation's record.
+        A step record every `log_every` steps (means over them), every evaluation's record, and notes of what is odd.
 
     Raises:
-        TrainingError: The loss is not finite.
+        TrainingError: Weights are not finite, or too many steps in a row had to be skipped.
     """
     config = state.config
     state.network.train()
@@ -55,14 +52,16 @@ def train(
         if should_stop():
             return
     train_on = GraphedSteps(state).train_on if config.graph else state.train_on
-    interval = Interval(config.batch_labeled + (config.batch_unlabeled if loader.unlabeled else 0), state.device)
-    for batch, waited in loader.batches(state.step, config.steps):
+    crops = config.batch_labeled + (config.batch_unlabeled if loader.unlabeled else 0)
+    interval = Interval(crops * state.parts, state.device, ranks, limit=config.skip_limit)
+    for parts, waited in loader.batches(state.step, config.steps):
         rate, weight = state.learning_rate(), state.method.weight(state.step)
-        interval.add(train_on(batch), waited)
+        tiles = tuple(tile for part in parts for tile in part.tiles)
+        interval.add(train_on(parts), tiles, waited)
         step, last = state.step, state.step == config.steps
         on_step(step)
         if step % config.log_every == 0 or last:
-            yield interval.record(step, rate, weight)
+            yield from interval.records(step, rate, weight)
             interval.begin()  # what the consumer did meanwhile is not training
         due, stopping = _evaluation_due(state), should_stop()
         if due or stopping or step % config.checkpoint_every == 0:
@@ -98,87 +97,14 @@ def _evaluated(state: TrainingState, evaluate: Evaluate, save: Save) -> Iterator
 
 
 def check_finite(state: TrainingState, interval: "Interval") -> None:
-    """Hold losses and weights to being finite, so that no checkpoint is spoiled.
+    """Hold steps and weights to being finite, so that no checkpoint is spoiled.
 
     Raises:
         TrainingError: They are not.
     """
     interval.check(state.step)
     if not torch.stack([parameter.detach().isfinite().all() for parameter in state.network.parameters()]).all():
-        raise _not_finite("network", state.step)
-
-
-def _not_finite(what: str, step: int) -> TrainingError:
-    return TrainingError(
-        f"the {what} is not finite at step {step}: begin a new run with a lower train.lr (or with --precision fp32); "
-        f"no checkpoint was written since"
-    )
-
-
-class Interval:
-    """Means over the steps since the last record; values stay on the device until then.
-
-    Args:
-        images: Per step.
-        device: Of the network; its peak of memory is told.
-    """
-
-    def __init__(self, images: int, device: torch.device) -> None:
-        self.images = images
-        self.device = device
-        self.names: list[str] = []
-        self.sums: Tensor | None = None
-        self.steps = 0
-        self.waited_s = 0.0
-        self.began = time.perf_counter()
-
-    def add(self, losses: Losses, waited_s: float) -> None:
-        """Count one step."""
-        named = {
-            "loss": losses.total,
-            "loss_supervised": losses.supervised,
-            "loss_consistency": losses.unsupervised,
-            "valid_fraction": losses.valid_fraction,
-            **losses.extra,
-        }
-        taken = {field.name for field in fields(StepRecord)} & losses.extra.keys()
-        assert not taken, f"a method's extra must not be called {', '.join(taken)}"
-        values = torch.stack([value.detach().float() for value in named.values()])
-        self.names = list(named)
-        self.sums = values if self.sums is None else self.sums + values
-        self.steps += 1
-        self.waited_s += waited_s
-
-    def check(self, step: int) -> None:
-        """Hold the losses since the last record to being finite; reads them back from the device."""
-        if self.sums is not None and not self.sums.isfinite().all():
-            raise _not_finite("loss", step)
-
-    def record(self, step: int, lr: float, weight: float) -> StepRecord:
-        """The record of these steps."""
-        assert self.sums is not None
-        self.check(step)
-        means = dict(zip(self.names, (self.sums / self.steps).tolist(), strict=True))
-        elapsed = max(time.perf_counter() - self.began, 1e-9)
-        standard = {name: means.pop(name) for name in MEANS}
-        return StepRecord(
-            step=step,
-            **standard,
-            weight=weight,
-            lr=lr,
-            images_per_s=self.images * self.steps / elapsed,
-            data_wait=min(self.waited_s / elapsed, 1.0),
-            memory_mib=peak_memory_mib(self.device),
-            extra=means,
+        raise TrainingError(
+            f"the network is not finite at step {state.step}: begin a new run with a lower train.lr (or with "
+            f"--precision fp32); no checkpoint was written since"
         )
-
-    def leave_out(self, seconds: float) -> None:
-        """Do not count time that was not spent on training."""
-        self.began += seconds
-
-    def begin(self) -> None:
-        """Nothing counted yet."""
-        self.sums = None
-        self.steps = 0
-        self.waited_s = 0.0
-        self.began = time.perf_counter()

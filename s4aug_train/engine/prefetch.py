@@ -33,6 +33,9 @@ class Loader:
         workers: Threads or processes that read ahead; 0 reads when asked.
         device: Where batches are moved.
         processes: Read by spawned processes, for tiles whose reading is Python of the user's; else by threads.
+        first_part: The first of this process's parts of the joint batch.
+        own_parts: How many of them are this process's.
+        parts: How many there are.
     """
 
     labeled: Pool
@@ -44,36 +47,44 @@ class Loader:
     workers: int
     device: torch.device
     processes: bool = False
+    first_part: int = 0
+    own_parts: int = 1
+    parts: int = 1
 
-    def batch(self, step: int) -> Batch:
-        """The batch of one step, where the pools are."""
-        labeled = self.labeled.crops(self.seed, step, "labeled", self.batch_labeled)
+    def batch(self, step: int) -> list[Batch]:
+        """The parts of one step that are this process's, where the pools are."""
+        return [self._part(step, self.first_part + i) for i in range(self.own_parts)]
+
+    def _part(self, step: int, part: int) -> Batch:
+        labeled = self.labeled.crops(self.seed, step, "labeled", self.batch_labeled, part=part, parts=self.parts)
         unlabeled = None
         if self.unlabeled is not None:
-            unlabeled = self.unlabeled.crops(self.seed, step, "unlabeled", self.batch_unlabeled)
+            unlabeled = self.unlabeled.crops(
+                self.seed, step, "unlabeled", self.batch_unlabeled, part=part, parts=self.parts
+            )
         key = torch.tensor([stream_seed(self.seed, step, "batch")])
         weight = torch.tensor(self.weight(step), dtype=torch.float32)
-        batch = Batch(step, self.seed, key, weight, labeled, unlabeled)
+        batch = Batch(step, self.seed, key, weight, labeled, unlabeled, part, self.parts)
         on_host = self.device.type == "cuda" and not self.labeled.resident
         return batch.pin_memory() if on_host and not self.processes else batch
 
-    def batches(self, first: int, steps: int) -> Iterator[tuple[Batch, float]]:
+    def batches(self, first: int, steps: int) -> Iterator[tuple[list[Batch], float]]:
         """Batches of the steps from `first` to `steps`, with the seconds spent waiting for each."""
         ahead = self._read(first, steps)
         for _ in range(first, steps):
             began = time.perf_counter()
-            batch = next(ahead).to(self.device)
-            yield batch, time.perf_counter() - began
+            parts = [part.to(self.device) for part in next(ahead)]
+            yield parts, time.perf_counter() - began
 
-    def _read(self, first: int, steps: int) -> Iterator[Batch]:
+    def _read(self, first: int, steps: int) -> Iterator[list[Batch]]:
         # Tiles on a device are cut there, in no time.
         if self.workers == 0 or self.labeled.resident:
             return map(self.batch, range(first, steps))
         return self._by_processes(first, steps) if self.processes else self._by_threads(first, steps)
 
-    def _by_threads(self, first: int, steps: int) -> Iterator[Batch]:
+    def _by_threads(self, first: int, steps: int) -> Iterator[list[Batch]]:
         with ThreadPoolExecutor(self.workers) as pool:
-            pending: deque[Future[Batch]] = deque()
+            pending: deque[Future[list[Batch]]] = deque()
             following = first
             try:
                 for _ in range(first, steps):
@@ -85,7 +96,7 @@ class Loader:
                 for future in pending:
                     future.cancel()
 
-    def _by_processes(self, first: int, steps: int) -> Iterator[Batch]:
+    def _by_processes(self, first: int, steps: int) -> Iterator[list[Batch]]:
         """Spawned, not forked: this process has threads."""
         try:
             pickle.dumps(self)
@@ -93,7 +104,7 @@ class Loader:
             raise DataError(
                 f"the dataset cannot be sent to other processes ({type(error).__name__}: {error}); use train.workers=0"
             ) from error
-        loader: DataLoader[Batch] = DataLoader(
+        loader: DataLoader[list[Batch]] = DataLoader(
             _Steps(self, first, steps),
             batch_size=None,
             num_workers=self.workers,
@@ -104,7 +115,7 @@ class Loader:
         yield from loader
 
 
-class _Steps(Dataset[Batch]):
+class _Steps(Dataset[list[Batch]]):
     """The batches of a loader by step, as a map-style dataset."""
 
     def __init__(self, loader: Loader, first: int, steps: int) -> None:

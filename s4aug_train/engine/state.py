@@ -1,20 +1,29 @@
 """What training changes: network, the method's partner, optimizer, scaler, and the step they are at."""
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..config import TrainConfig
 from ..errors import CheckpointError, ConfigError
-from ..methods import Batch, Losses, Method, Teacher
+from ..methods import Batch, Method, Teacher, skip_unless_finite
+from ..ranks import ALONE, Ranks
 from ..rng import stream_seed
 from .device import chosen_precision
+from .passes import Passes
+from .statistics import RunningStatistics
 
 POLY_POWER = 0.9
+
+
+class Outcome(NamedTuple):
+    """What came of a step; nothing of it has been asked of the device."""
+
+    told: dict[str, Tensor]  # losses by name, scalars: means over this process's parts of the joint batch
+    skipped: Tensor  # scalar bool: a gradient was not finite, and nothing was learned
 
 
 class TrainingState:
@@ -25,14 +34,23 @@ class TrainingState:
         method: Makes the loss, and the partner.
         config: The group `train`.
         device: Where the network is.
+        ranks: The processes that train together.
     """
 
-    def __init__(self, network: nn.Module, method: Method, config: TrainConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        method: Method,
+        config: TrainConfig,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+    ) -> None:
         # A partner that is a copy should be in the same mode.
         self.network = network.train()
         self.method = method
         self.config = config
         self.device = device
+        self.parts = ranks.count * config.accumulate  # of a joint batch
         self.step = 0
         self.best: float | None = None
         self.evaluated = 0  # the step of the last evaluation
@@ -53,6 +71,13 @@ class TrainingState:
             nesterov=config.nesterov,
             fused=True,
         )
+        if config.momentum:
+            # A first step that is skipped would leave them as they come from memory.
+            for parameter in network.parameters():
+                if parameter.requires_grad:
+                    self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        self.statistics = RunningStatistics(network)
+        self.passes = Passes(network, method, ranks)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.autocast == torch.float16)
 
     def learning_rate(self) -> float:
@@ -66,13 +91,13 @@ class TrainingState:
         warm = min((self.step + 1) / self.config.warmup, 1.0) if self.config.warmup else 1.0
         return self.config.lr * factor * warm
 
-    def train_on(self, batch: Batch) -> Losses:
-        """One step of stochastic gradient descent."""
+    def train_on(self, parts: Sequence[Batch]) -> Outcome:
+        """One step of stochastic gradient descent, on this process's parts of the joint batch."""
         self.set_rate()
-        with self.seeded():
-            losses = self.descend(batch)
+        with torch.random.fork_rng(devices=[]):
+            outcome = self.descend(parts)
         self.step += 1
-        return losses
+        return outcome
 
     def set_rate(self) -> None:
         """Give the optimizer this step's learning rate."""
@@ -81,27 +106,34 @@ class TrainingState:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate() if self.rate is None else self.rate
 
-    @contextmanager
-    def seeded(self) -> Iterator[None]:
+    def seed_layers(self, part: int = 0) -> None:
         """What layers such as dropout draw follows from the step too, not from what was drawn before."""
-        seed = stream_seed(self.config.seed, self.step, "layers")
+        seed = stream_seed(self.config.seed, self.step, f"layers/{part}")
+        torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            yield
 
-    def descend(self, batch: Batch) -> Losses:
-        """What a step does on the device; nothing here asks the host."""
-        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            losses = self.method.losses(self.network, batch, self.partner)
+    def descend(self, parts: Sequence[Batch], *, seeded: bool = True) -> Outcome:
+        """What a step does on the device; nothing here asks the host.
+
+        Args:
+            parts: Of the joint batch.
+            seeded: Whether layers are seeded for each part; a CUDA graph cannot.
+        """
+        self.statistics.note()
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(losses.total).backward()
+        if self.partner is not None:
+            self.partner.zero_grad(set_to_none=True)
+        autocast = torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None)
+        seed = self.seed_layers if seeded else lambda part: None
+        told = self.passes.backward(parts, self.partner, self.scaler, autocast, seed)
+        skipped = skip_unless_finite(self.optimizer)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.statistics.restore(skipped)
         if self.partner is not None:
-            self.partner.after_step(self.network, losses)
-        return losses
+            self.partner.after_step(self.network)
+        return Outcome(told, skipped)
 
     def evaluated_network(self) -> nn.Module:
         """The network whose predictions count: the student, or its average."""
@@ -114,13 +146,17 @@ class TrainingState:
         """Optimizer, scaler, partner and the last evaluation's step; the network's own state is kept beside it."""
         parts = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
         partner = {} if self.partner is None else self.partner.state_dict()
-        return {**parts, "partner": partner, "evaluated": self.evaluated}
+        return {**parts, "partner": partner, "evaluated": self.evaluated, "parts": self.parts}
 
     def load(self, step: int, best: float | None, network: Mapping[str, Any], training: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint.
+
+        Raises:
+            CheckpointError: It does not fit.
+        """
         try:
             self.network.load_state_dict(network)
-            self.evaluated = training["evaluated"]
+            self.evaluated, parts = training["evaluated"], training["parts"]
             self.optimizer.load_state_dict(training["optimizer"])
             if training["scaler"]:
                 self.scaler.load_state_dict(training["scaler"])
@@ -129,4 +165,10 @@ class TrainingState:
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise CheckpointError(f"the checkpoint does not fit this network: {reason}") from error
+        if parts != self.parts:
+            raise CheckpointError(
+                f"a resumed run cannot change the parts of a step (processes times train.accumulate), which were "
+                f"{parts} and are now {self.parts}: change --set train.accumulate to go with the "
+                f"number of processes"
+            )
         self.step, self.best = step, best

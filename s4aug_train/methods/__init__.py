@@ -1,6 +1,12 @@
 """Training methods, one small file each, behind one protocol, and what a method of one's own can use of them."""
 
 from .choice import make_method as make_method
+from .finite import skip_unless_finite as skip_unless_finite
+from .joint import Joint as Joint
+from .joint import Noted as Noted
+from .joint import by as by
+from .joint import divided as divided
+from .joint import known as known
 from .protocol import Batch as Batch
 from .protocol import Losses as Losses
 from .protocol import Method as Method

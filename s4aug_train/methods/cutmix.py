@@ -10,6 +10,7 @@ from s4aug import AffineTransform, View
 from s4aug.philox import uniform
 
 from ..errors import ConfigError
+from .joint import divided
 from .protocol import Batch, Losses, Method
 from .s4net import compared, forwarded
 from .supervision import labelled_images, supervised_loss
@@ -48,8 +49,11 @@ class CutMix(Method):
         # What is compared are cells of the prediction, as they lie.
         shown, wanted = (as_view(prediction, valid) for prediction in (pred.float(), target))
         terms = compared(config, shown.image, shown, wanted.image, wanted, detach=2)
-        confident = confident_share(target, valid, config.threshold)
-        supervised, unsupervised = supervised_loss(self.setup, logits, labels), confident * terms.loss
+        # Both are divided by the cells compared.
+        count = batch.joint(terms.count)
+        confident = divided(batch.joint(confident_cells(target, valid, config.threshold)), count)
+        supervised = supervised_loss(self.setup, batch, logits, labels)
+        unsupervised = confident * divided(terms.numerator, count)
         total = supervised + batch.weight * unsupervised
         extra = {"confident": confident}
         return Losses(total, supervised.detach(), unsupervised.detach(), terms.valid_fraction.detach(), extra=extra)
@@ -99,7 +103,7 @@ def as_view(prediction: Tensor, valid: Tensor) -> View:  # [B, K, h', w'], [B, 1
     return View(prediction, valid, AffineTransform.identity(len(prediction), size, device=prediction.device))
 
 
-def confident_share(target: Tensor, valid: Tensor, threshold: float) -> Tensor:  # [B, K, h', w'], [B, 1, h', w']
-    """Share of the cells compared whose largest probability reaches the threshold."""
+def confident_cells(target: Tensor, valid: Tensor, threshold: float) -> Tensor:  # [B, K, h', w'], [B, 1, h', w']
+    """How many of the cells compared have a probability that reaches the threshold."""
     confident = target.softmax(1).amax(1, keepdim=True) >= threshold
-    return (confident & valid).sum() / valid.sum().clamp_min(1)
+    return (confident & valid).sum()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .protocol import Losses
+from .finite import skip_unless_finite
 
 FACTORS = (1, 2, 4, 8)  # of the width: 64, 128, 256, 512
 CELL = 32  # px of the input for one value of the last convolution
@@ -61,11 +61,9 @@ class Discriminator(nn.Module):
         """Of the next step; a scalar on the device."""
         return self.rate * (1 - self.done / self.steps).clamp_min(0) ** POLY_POWER
 
-    def after_step(self, network: nn.Module, losses: Losses) -> None:
-        """Learn from `losses.partner`."""
-        assert losses.partner is not None
-        self.optimizer.zero_grad(set_to_none=True)
-        losses.partner.backward()
+    def after_step(self, network: nn.Module) -> None:
+        """Learn from the gradient that it has been given; not from one that is not finite."""
+        skip_unless_finite(self.optimizer)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
             # Adam refuses to be recorded unless it is told so, and warns where it is told and not recorded.

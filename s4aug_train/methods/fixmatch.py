@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from s4aug import View
 
+from .joint import divided
 from .protocol import Batch, Losses, Method
 from .s4net import forwarded
 from .supervision import labelled_images, supervised_loss
@@ -39,25 +40,31 @@ class FixMatch(Method):
         else:
             target = target_of(network if partner is None else partner.network, weak.image)
             logits, pred = forwarded(network, [images, strong.image], config.forward)
-        unsupervised, confident, valid = pseudo_label_loss(target.detach(), weak, pred, strong, config.threshold)
-        supervised = supervised_loss(self.setup, logits, labels)
+        taught, confident, real = pseudo_labelled(target.detach(), weak, pred, strong, config.threshold)
+        count = batch.joint(real.sum())
+        unsupervised = divided(taught, count)
+        supervised = supervised_loss(self.setup, batch, logits, labels)
         total = supervised + batch.weight * unsupervised
-        extra = {"confident": confident}
-        return Losses(total, supervised.detach(), unsupervised.detach(), valid, extra=extra)
+        extra = {"confident": divided(confident, count)}
+        return Losses(total, supervised.detach(), unsupervised.detach(), real.float().mean(), extra=extra)
+
+    def counts_ahead(self) -> bool:
+        """Real pixels follow from the views."""
+        return not self.setup.config.train.dice
 
 
-def pseudo_label_loss(
+def pseudo_labelled(
     target: Tensor,  # [B, K, h', w']
     weak: View,
     pred: Tensor,  # [B, K, h', w']
     strong: View,
     threshold: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Eq. 4 of FixMatch for pixels, in the frame of the crops.
+    """Eq. 4 of FixMatch for pixels, in the frame of the crops: the sum over confident pixels.
 
     Convention:
-        Softmax first, then undo. The sum over confident pixels is divided by the number of pixels that are real in
-        both views, confident or not.
+        Softmax first, then undo. It is to be divided by the number of pixels that are real in both views, confident
+        or not.
 
     Args:
         target: Logits for the weak view, without gradient.
@@ -67,7 +74,7 @@ def pseudo_label_loss(
         threshold: Least probability of a pseudo-label.
 
     Returns:
-        The loss, the share of real pixels that are confident, and the share of pixels that are real.
+        The sum of the cross entropies, how many pixels are confident, and which are real, [B, 1, h', w'].
     """
     sure, known = weak.restore(target.float().softmax(1))
     shown, real = strong.restore(pred.float().softmax(1))
@@ -77,6 +84,4 @@ def pseudo_label_loss(
     # Where nothing is taught the probability is taken for 1, so that neither value nor gradient leaks.
     probability = torch.where(taught, shown.gather(1, label), 1.0)
     tiny = torch.finfo(probability.dtype).tiny
-    count = real.sum().clamp_min(1)
-    loss = -probability.clamp_min(tiny).log().sum() / count
-    return loss, taught.sum() / count, real.float().mean()
+    return -probability.clamp_min(tiny).log().sum(), taught.sum(), real

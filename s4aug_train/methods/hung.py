@@ -11,6 +11,7 @@ from ..data.palette import IGNORE
 from ..model import at_size
 from ..rng import stream_seed
 from .discriminator import Discriminator
+from .joint import Joint, alone, divided
 from .protocol import Batch, Losses, Method
 from .s4net import forwarded
 from .supervision import cross_entropy, labelled_images, supervised_loss
@@ -29,6 +30,7 @@ class Hung(Method):
     """
 
     uses_unlabeled = True
+    valid_by_geometry = False
 
     def weight(self, step: int) -> float:
         """lambda_semi; 0 before the start."""
@@ -54,16 +56,19 @@ class Hung(Method):
         images, labels = labelled_images(self.setup, batch)
         view = flipped_view(self.setup, batch.unlabeled, batch)
         logits, guess = forwarded(network, [images, view.image], config.forward)
-        supervised = supervised_loss(self.setup, logits, labels)
+        supervised = supervised_loss(self.setup, batch, logits, labels)
         with torch.autocast(images.device.type, enabled=False):
             logits, guess = (at_size(part.float(), (labels.shape[-2], labels.shape[-1])) for part in (logits, guess))
             known = (labels != IGNORE)[:, None]
             maps = class_maps(logits, known)
             seen, confidence = _judged(partner, maps, class_maps(guess, view.valid))
-            passing, passing_unlabeled = told(seen, known, truth=True), told(confidence, view.valid, truth=True)
+            passing, passing_unlabeled = (
+                told(judged, counted, truth=True, joint=batch.joint)
+                for judged, counted in ((seen, known), (confidence, view.valid))
+            )
             trusted = view.valid & (confidence.detach().sigmoid() > config.threshold)  # [B, 1, h, w]
-            taught = self_taught(guess, trusted)
-            of_partner = discriminator_loss(partner, maps.detach(), labels)
+            taught = self_taught(guess, trusted, joint=batch.joint)
+            of_partner = discriminator_loss(partner, maps.detach(), labels, joint=batch.joint)
         begun = config.adversarial_unlabeled * self.started(batch, partner)
         total = supervised + config.adversarial * passing + begun * passing_unlabeled + batch.weight * taught
         return Losses(
@@ -91,36 +96,38 @@ def truth_maps(labels: Tensor, classes: int) -> Tensor:  # [B, K, h, w]
     return (labels[:, None] == torch.arange(classes, device=labels.device)[:, None, None]).float()
 
 
-def told(judgement: Tensor, counted: Tensor, *, truth: bool) -> Tensor:
+def told(judgement: Tensor, counted: Tensor, *, truth: bool, joint: Joint = alone) -> Tensor:
     """Binary cross entropy of being told as truth, or as a prediction; the mean over pixels that count, 0 without any.
 
     Args:
         judgement: [B, 1, h, w], D's logits.
         counted: [B, 1, h, w] bool.
         truth: What the pixels should be told as.
+        joint: As of a batch.
     """
     loss = F.softplus(-judgement if truth else judgement)
-    return torch.where(counted, loss, 0.0).sum() / counted.sum().clamp_min(1)
+    return divided(torch.where(counted, loss, 0.0).sum(), joint(counted.sum()))
 
 
-def self_taught(logits: Tensor, trusted: Tensor) -> Tensor:
+def self_taught(logits: Tensor, trusted: Tensor, *, joint: Joint = alone) -> Tensor:
     """Cross entropy of a prediction [B, K, h, w] with its own labels; the mean over trusted pixels [B, 1, h, w]."""
     labels = torch.where(trusted[:, 0], logits.detach().argmax(1), IGNORE)
-    return cross_entropy(logits, labels)
+    return cross_entropy(logits, labels, joint=joint)
 
 
-def discriminator_loss(discriminator: Discriminator, maps: Tensor, labels: Tensor) -> Tensor:
+def discriminator_loss(discriminator: Discriminator, maps: Tensor, labels: Tensor, *, joint: Joint = alone) -> Tensor:
     """What D minimises: to tell predictions and truth apart, both halves alike; ln 2 when it guesses.
 
     Args:
         discriminator: D.
         maps: [B, K, h, w], of predictions, without gradient.
         labels: [B, h, w] int64, 255 is ignored.
+        joint: As of a batch.
     """
     known = (labels != IGNORE)[:, None]
     both = discriminator(torch.cat([maps, truth_maps(labels, maps.shape[1])]))
     predicted, true = both.chunk(2)
-    return (told(predicted, known, truth=False) + told(true, known, truth=True)) / 2
+    return (told(predicted, known, truth=False, joint=joint) + told(true, known, truth=True, joint=joint)) / 2
 
 
 def _judged(discriminator: Discriminator, *maps: Tensor) -> list[Tensor]:

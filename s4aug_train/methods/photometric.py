@@ -23,7 +23,7 @@ def relit(setup: Setup, view: View, batch: Batch, stream: str) -> View:
     if not (config.jitter or config.blur or config.noise):
         return view
     light = _light(setup.normalization, config.jitter, config.blur, config.noise)
-    generator = torch.Generator().manual_seed(stream_seed(batch.seed, batch.step, f"light/{stream}"))
+    generator = torch.Generator().manual_seed(stream_seed(batch.seed, batch.step, f"light/{stream}/{batch.part}"))
     # Kornia's blur is a convolution, which autocast would round to 8 bits.
     with torch.autocast(view.image.device.type, enabled=False):
         return light.relight(view, generator=generator)

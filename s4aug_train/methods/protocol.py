@@ -14,6 +14,7 @@ from ..data.cache import Tile
 from ..data.normalization import Normalization
 from ..data.pool import Crops
 from ..rng import sample_offsets
+from .joint import Joint, alone, divided
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Setup:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What a step trains on.
+    """What a step trains on, or a part of it where several processes or passes share a step.
 
     Args:
         step: Steps done before this one.
@@ -44,6 +45,9 @@ class Batch:
         weight: Scalar on the device: `Method.weight` at this step.
         labeled: Crops with labels.
         unlabeled: Crops without; None for methods that use none.
+        part: Which part of the joint batch this is.
+        parts: How many there are, all of the same number of crops.
+        joint: From a value of this part to the mean over all parts.
     """
 
     step: int
@@ -52,13 +56,34 @@ class Batch:
     weight: Tensor  # scalar float32
     labeled: Crops
     unlabeled: Crops | None
+    part: int = 0
+    parts: int = 1
+    joint: Joint = alone
+
+    @property
+    def tiles(self) -> tuple[str, ...]:
+        """Ids of the tiles that its crops are of."""
+        return self.labeled.ids + (() if self.unlabeled is None else self.unlabeled.ids)
+
+    def over(self, total: Tensor, count: Tensor) -> Tensor:
+        """A sum over pixels by their number; 0 (with zero gradient) where there are none.
+
+        The number is that of the joint batch, so that the means of all parts average to its mean, however unequal
+        the parts are.
+        """
+        return divided(total, self.joint(count))
 
     def seeds(self, stream: str, count: int) -> Tensor:  # [count] int64
         """Seeds of random draws, one per sample: the same for this step whatever happened before.
 
-        They are made where the key is, without asking the host.
+        They are made where the key is, without asking the host. A joint batch has the same ones in however many parts.
         """
-        return self.key + sample_offsets(stream, count, self.key.device)
+        offsets = sample_offsets(stream, count * self.parts, self.key.device)
+        return self.key + offsets[self.part * count : (self.part + 1) * count]
+
+    def common_seeds(self, stream: str, count: int) -> Tensor:  # [count] int64
+        """One seed for all samples of the joint batch."""
+        return (self.key + sample_offsets(stream, 1, self.key.device)).expand(count).contiguous()
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """The same batch of changed tensors, as moved to a device."""
@@ -77,7 +102,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """What a method made of a batch; scalars.
+    """What a method made of a batch; scalars. Those of the joint batch are the means over its parts.
 
     Args:
         total: What is minimised.
@@ -95,11 +120,25 @@ class Losses:
     partner: Tensor | None = None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def told(self) -> dict[str, Tensor]:
+        """What is logged, detached and by its name in the records."""
+        named = {
+            "loss": self.total,
+            "loss_supervised": self.supervised,
+            "loss_consistency": self.unsupervised,
+            "valid_fraction": self.valid_fraction,
+            **self.extra,
+        }
+        return {name: value.detach().float() for name, value in named.items()}
+
 
 class Partner(Protocol):
-    """What a method keeps beside the network, as a teacher or a discriminator: a module that is saved with it."""
+    """What a method keeps beside the network, as a teacher or a discriminator: a module that is saved with it.
 
-    def after_step(self, network: nn.Module, losses: Losses) -> None:
+    Its parameters have the gradient of `Losses.partner`, if a method gives one.
+    """
+
+    def after_step(self, network: nn.Module) -> None:
         """Follow a step of the network; the only place where a partner changes."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -119,6 +158,8 @@ class Method(ABC):
 
     setup: Setup
     uses_unlabeled: ClassVar[bool] = False
+    # Whether `Losses.valid_fraction` follows from the views alone: then next to nothing is a sign of a mistake.
+    valid_by_geometry: ClassVar[bool] = True
 
     @abstractmethod
     def losses(self, network: nn.Module, batch: Batch, partner: Any) -> Losses:
@@ -129,6 +170,13 @@ class Method(ABC):
             batch: Crops as they lie in the tiles.
             partner: What `partner` made, on the device of the batch.
         """
+
+    def counts_ahead(self) -> bool:
+        """Whether what it divides by follows from the crops alone: then it is known without predicting.
+
+        Otherwise a step of several passes predicts everything twice.
+        """
+        return False
 
     def labelled_tiles(self, labeled: Sequence[Tile], unlabeled: Sequence[Tile]) -> Sequence[Tile]:
         """The tiles whose masks it may see."""

@@ -37,10 +37,13 @@ class S4Net(Method):
         else:
             logits, pred1 = forwarded(network, [images, view1.image], config.forward)
             pred2 = partner.predict(view2.image)
-        supervised = supervised_loss(self.setup, logits, labels)
+        supervised = supervised_loss(self.setup, batch, logits, labels)
         terms = compared(config, pred1, view1, pred2, view2, detach=config.detach if partner is None else 2)
-        total = supervised + batch.weight * terms.loss
-        return Losses(total, supervised.detach(), terms.loss.detach(), terms.valid_fraction.detach())
+        return with_consistency(batch, supervised, terms)
+
+    def counts_ahead(self) -> bool:
+        """Valid pixels follow from the views."""
+        return not self.setup.config.train.dice
 
     def views(self, batch: Batch) -> tuple[View, View]:
         """Two views of the crops, phi_1 and phi_2 drawn apart, after flips that they share."""
@@ -49,6 +52,13 @@ class S4Net(Method):
         if self.setup.config.method.views == "one":
             return first, flipped_view(self.setup, batch.unlabeled, batch)
         return first, perturbed_view(self.setup, batch.unlabeled, batch, "2")
+
+
+def with_consistency(batch: Batch, supervised: Tensor, terms: ConsistencyTerms) -> Losses:
+    """Eq. 2."""
+    unsupervised = batch.over(terms.numerator, terms.count)
+    total = supervised + batch.weight * unsupervised
+    return Losses(total, supervised.detach(), unsupervised.detach(), terms.valid_fraction.detach())
 
 
 def compared(

@@ -18,6 +18,10 @@ class Supervised(Method):
     def losses(self, network: nn.Module, batch: Batch, partner: Any) -> Losses:
         """Loss of the labelled crops."""
         images, labels = self.images(batch)
-        loss = supervised_loss(self.setup, network(images), labels)
+        loss = supervised_loss(self.setup, batch, network(images), labels)
         nothing = loss.new_zeros(())
         return Losses(loss, loss.detach(), nothing, nothing)
+
+    def counts_ahead(self) -> bool:
+        """Labelled pixels follow from the crops."""
+        return not self.setup.config.train.dice

@@ -7,8 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .protocol import Losses
-
 Network = Callable[[Tensor], Tensor]
 
 
@@ -35,7 +33,7 @@ class Teacher(nn.Module):
         return target_of(self.network, images)
 
     @torch.no_grad()
-    def after_step(self, network: nn.Module, losses: Losses) -> None:
+    def after_step(self, network: nn.Module) -> None:
         """Move a step towards the network."""
         self.steps += 1
         decay = (1 - 1 / (self.steps + 1)).clamp_max(self.decay).float()

@@ -10,7 +10,7 @@ from s4aug.philox import uniform
 
 from ..config import MethodConfig
 from .protocol import Batch, Losses, Method
-from .s4net import S4Net, compared, forwarded
+from .s4net import S4Net, compared, forwarded, with_consistency
 from .supervision import labelled_images, supervised_loss
 from .teacher import Network, still
 from .views import flipped_view, with_image
@@ -23,6 +23,10 @@ class Vat(Method):
 
     uses_unlabeled = True
 
+    def counts_ahead(self) -> bool:
+        """Valid pixels follow from the crops."""
+        return not self.setup.config.train.dice
+
     def losses(self, network: nn.Module, batch: Batch, partner: Any) -> Losses:
         """Predict, look for the worst perturbation, and hold its prediction to the first one."""
         assert batch.unlabeled is not None
@@ -34,10 +38,9 @@ class Vat(Method):
         seeds = batch.seeds("vat", len(view.image))
         worst = adversarial_view(fixed, view, target, view, config=config, beside=beside, seeds=seeds)
         logits, pred = forwarded(network, [images, worst.image], config.forward)
-        supervised = supervised_loss(self.setup, logits, labels)
+        supervised = supervised_loss(self.setup, batch, logits, labels)
         terms = compared(config, target, view, pred.float(), worst, detach=1)
-        total = supervised + batch.weight * terms.loss
-        return Losses(total, supervised.detach(), terms.loss.detach(), terms.valid_fraction.detach())
+        return with_consistency(batch, supervised, terms)
 
 
 class VatAffine(S4Net):
@@ -57,10 +60,9 @@ class VatAffine(S4Net):
         seeds = batch.seeds("vat", len(view2.image))
         worst = adversarial_view(fixed, view2, target, view1, config=config, beside=with1, seeds=seeds)
         logits, pred1, pred2 = forwarded(network, [images, view1.image, worst.image], config.forward)
-        supervised = supervised_loss(self.setup, logits, labels)
+        supervised = supervised_loss(self.setup, batch, logits, labels)
         terms = compared(config, pred1, view1, pred2, worst, detach=config.detach)
-        total = supervised + batch.weight * terms.loss
-        return Losses(total, supervised.detach(), terms.loss.detach(), terms.valid_fraction.detach())
+        return with_consistency(batch, supervised, terms)
 
 
 def adversarial_view(

@@ -50,9 +50,8 @@ def moved(setup: Setup, crops: Crops, batch: Batch, stream: str) -> AffineTransf
     """A random affine perturbation phi per crop, or one for all."""
     config = setup.config.method
     count = len(crops.ids)
-    seeds = batch.seeds(f"affine/{stream}", count)
-    if config.draw == "batch":
-        seeds = seeds[:1].expand(count).contiguous()
+    draw = batch.common_seeds if config.draw == "batch" else batch.seeds
+    seeds = draw(f"affine/{stream}", count)
     ranges = perturbation_ranges(config)
     return sample_affine(ranges, count, crops.size, device=crops.images.device, seed=seeds)
 

@@ -26,8 +26,8 @@ def test_lines_have_the_names_of_the_contract(tmp_path):
     metrics.append(evaluation(20))
     train, evaluated = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     names = "step loss loss_supervised loss_consistency lambda valid_fraction lr images_per_s data_wait memory_mib"
-    assert list(train) == [*names.split(), "confident"]
-    assert list(train.values()) == [20, 1.5, 1.0, 0.25, 2.0, 0.7, 0.01, 12.5, 0.1, 900.0, 0.5]
+    assert list(train) == [*names.split(), "skipped", "confident"]
+    assert list(train.values()) == [20, 1.5, 1.0, 0.25, 2.0, 0.7, 0.01, 12.5, 0.1, 900.0, 0, 0.5]
     assert evaluated == {"step": 20, "miou": 0.5, "iou": {"a": 0.5, "b": None}}
 
 

@@ -89,7 +89,7 @@ def test_image_labels_and_validity_are_cut_at_one_place():
             np.testing.assert_array_equal(image, np.stack([256 * (y + top) + x + left + band for band in range(2)]))
             np.testing.assert_array_equal(real[0], valid[top : top + 16, left : left + 16])
             np.testing.assert_array_equal(labels[0], np.where(real[0], (y + top + x + left) % 200, 255))
-    assert len(corners) > 110
+    assert len(corners) > 100  # of 875; 112 are expected
 
 
 def test_every_place_is_possible_and_none_beyond_the_edge():

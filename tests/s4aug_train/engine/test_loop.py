@@ -108,14 +108,14 @@ def test_one_step_is_plain_sgd_with_momentum_and_decay(set_up):
     state, loader = parts
     before, buffer = weights(parts), None
     for step in range(3):
-        batch = loader.batch(step)
+        (batch,) = loader.batch(step)
         twin = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3, padding=1))
         twin.load_state_dict(state.network.state_dict())
         state.method.losses(twin, batch, None).total.backward()
         gradient = twin[0].weight.grad + 1e-4 * before
         buffer = gradient if buffer is None else 0.9 * buffer + gradient
         rate = 0.01 * (1 + math.cos(math.pi * step / 12)) / 2
-        state.train_on(batch)
+        state.train_on([batch])
         torch.testing.assert_close(weights(parts), before - rate * buffer, rtol=1e-5, atol=1e-7)
         before = weights(parts)
 

@@ -175,7 +175,9 @@ def test_unlabelled_images_count_from_the_start_on(weight, make, make_batch, pix
         assert method.weight(step) == (weight if step >= 5 else 0)
         assert (rest > 0.1) == (step >= 5)
         assert rest == pytest.approx(0, abs=1e-6) or step >= 5
-        partner.after_step(network, losses)
+        partner.zero_grad()
+        losses.partner.backward()
+        partner.after_step(network)
 
 
 def test_before_the_start_unlabelled_images_give_no_gradient(make, make_batch, pixelwise):
@@ -214,7 +216,8 @@ def test_the_network_and_its_judge_learn_apart(make, make_batch, pixelwise):
     assert all(parameter.grad is None for parameter in partner.parameters())
     assert all(parameter.requires_grad for parameter in partner.parameters())
     gradient = network.conv.weight.grad.clone()
-    partner.after_step(network, losses)
+    losses.partner.backward()
+    partner.after_step(network)
     assert torch.equal(network.conv.weight.grad, gradient)
     assert all(parameter.grad.abs().sum() > 0 for parameter in partner.parameters())
     assert not torch.equal(partner.layers[0].weight, before["layers.0.weight"])
@@ -225,7 +228,9 @@ def test_the_adversarial_loss_makes_predictions_pass_for_truth(make, make_batch,
     method, network = make("hung", **settings, **{"method.adversarial": 1.0}), pixelwise()
     partner, batch = narrow(), make_batch(method)
     for _ in range(20):
-        partner.after_step(network, method.losses(network, batch, partner))
+        partner.zero_grad()
+        method.losses(network, batch, partner).partner.backward()
+        partner.after_step(network)
     before = method.losses(network, batch, partner)
     (before.total - make("supervised", **settings).losses(network, batch, None).total).backward()
     with torch.no_grad():
@@ -257,7 +262,8 @@ def test_under_autocast_it_is_judged_in_full_precision(make, make_batch, pixelwi
     assert seen == [torch.float32, torch.float32]
     assert losses.partner.dtype == losses.total.dtype == torch.float32
     losses.total.backward()
-    partner.after_step(network, losses)
+    losses.partner.backward()
+    partner.after_step(network)
     assert torch.isfinite(network.conv.weight.grad).all()
 
 

@@ -117,16 +117,16 @@ def test_a_perfect_prediction_has_no_dice_loss():
     assert float(dice_loss(logits, labels)) == pytest.approx(0, abs=1e-5)
 
 
-def test_dice_is_added_with_its_weight():
+def test_dice_is_added_with_its_weight(make_batch):
     logits, labels = some()
     setup = Setup(configured({"train.dice": 0.5}), Normalization((0.0,) * 3, (1.0,) * 3, "measured"), 6)
     expected = cross_entropy(logits, labels) + 0.5 * dice_loss(logits, labels)
-    torch.testing.assert_close(supervised_loss(setup, logits, labels), expected)
+    torch.testing.assert_close(supervised_loss(setup, make_batch(), logits, labels), expected)
 
 
-def test_logits_of_a_stride_are_interpolated_to_the_labels():
+def test_logits_of_a_stride_are_interpolated_to_the_labels(make_batch):
     logits, _ = some()
     wide = torch.randint(0, 6, (2, 36, 28))
     setup = Setup(configured({}), Normalization((0.0,) * 3, (1.0,) * 3, "measured"), 6)
     raised = F.interpolate(logits, (36, 28), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(supervised_loss(setup, logits, wide), cross_entropy(raised, wide))
+    torch.testing.assert_close(supervised_loss(setup, make_batch(), logits, wide), cross_entropy(raised, wide))
