@@ -1,6 +1,7 @@
 """One run, from settings to records: data, network, method and loop put together."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from .methods import Method, Setup, make_method
 from .model import GIVEN, OwnNetwork, UNet, load_encoder_weights, own_network, read_encoder_weights
 from .records import MetricsFile, Note, Record
 from .rng import stream_seed
+from .tensorboard import Board, check_tensorboard, state_panel
 
 # What a resumed run may change; all else would make it another run.
 FREE_ON_RESUME = {
@@ -32,6 +34,7 @@ FREE_ON_RESUME = {
     "train.workers",
     "train.pool",
     "train.log_every",
+    "train.tensorboard",
     "train.checkpoint_every",
     "train.evaluate_every",
 }
@@ -70,6 +73,8 @@ def training(
         config = config.updated({"model.factory": GIVEN})
     device = choose_device(config.train.device)
     _check_graph(config, device)
+    if config.train.tensorboard:
+        check_tensorboard()
     dataset, state = _prepared(config, model, data, resume, device, on_progress)
     loader, where = _loader(config.train, dataset, state.method, device, on_progress)
     if config.train.compile:
@@ -79,6 +84,10 @@ def training(
     run.path.mkdir(parents=True, exist_ok=True)
     metrics = MetricsFile(run.metrics, state.step, state.evaluated)
     _describe(run, config, dataset, device)
+    board = None
+    if config.train.tensorboard:
+        panel = partial(state_panel, state, loader, dataset.classes)
+        board = Board(run, state.step, state.evaluated, panel=panel)
     on_step = named(on_progress, "training")
 
     def save(improved: bool) -> None:
@@ -87,7 +96,13 @@ def training(
             snapshot.write(run.best)
         snapshot.write(run.last)
 
-    yield Note(where)
+    def written(record: Record) -> Record:
+        metrics.append(record)
+        if board is not None:
+            board.append(record)
+        return record
+
+    yield written(Note(where))
     for record in train(
         state,
         loader,
@@ -105,8 +120,7 @@ def training(
         should_stop=should_stop,
         on_step=lambda step: on_step(step, config.train.steps),
     ):
-        metrics.append(record)
-        yield record
+        yield written(record)
 
 
 def check_resumable(checkpoint: Checkpoint, config: Config, dataset: Dataset) -> None:
