@@ -108,6 +108,7 @@ class TrainConfig:
     pool: str = "auto"  # tiles held on the device, read from the map of the cache, or auto: by the memory there is
     workers: int = 2  # threads (processes for a dataset of the user's) that read ahead; 0: in the training loop
     log_every: int = 20  # steps between lines of metrics.jsonl
+    tensorboard: bool = False  # the same, and a picture after each evaluation, for TensorBoard; an extra
     checkpoint_every: int = 1000
     evaluate_every: int = 0  # steps; 0: five times in a run
     window: int = 512  # px, sliding window of evaluation

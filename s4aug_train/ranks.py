@@ -136,7 +136,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     try:
         store, rank, count = next(rendezvous("env://", timeout=STEP_PATIENCE))
         # The store may outlive a restart, with addresses of processes that are gone.
-        own = dist.PrefixStore(f"s4aug/{ranks.restarts}", store)
+        own = dist.PrefixStore(f"s4aug/{ranks.restarts}", store)  # type: ignore[attr-defined]
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
         dist.init_process_group(backend, store=own, rank=rank, world_size=count, timeout=STEP_PATIENCE)
     except (RuntimeError, ValueError) as error:

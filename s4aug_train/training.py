@@ -1,6 +1,8 @@
 """One run, from settings to records: data, network, method and loop put together."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from .model import GIVEN, OwnNetwork, UNet, load_encoder_weights, own_network, r
 from .ranks import Ranks, here, joined
 from .records import EvaluationRecord, MetricsFile, Note, Record, read_metrics
 from .rng import stream_seed
+from .tensorboard import Board, check_tensorboard, state_panel
 
 # What a resumed run may change; all else would make it another run.
 FREE_ON_RESUME = {
@@ -36,6 +39,7 @@ FREE_ON_RESUME = {
     "train.skip_limit",
     "train.pool",
     "train.log_every",
+    "train.tensorboard",
     "train.checkpoint_every",
     "train.evaluate_every",
 }
@@ -73,96 +77,114 @@ def training(
     if model is not None:
         config = config.updated({"model.factory": GIVEN})
     device = choose_device(config.train.device, here())
+    if config.train.tensorboard:
+        check_tensorboard()
     with joined(device) as ranks:
         _check_together(config, device, ranks)
-        yield from _trained(config, run, model, data, resume, overwrite, should_stop, on_progress, device, ranks)
-
-
-def _trained(
-    config: Config,
-    run: RunFolder,
-    model: nn.Module | None,
-    data: OwnData | None,
-    resume: Path | None,
-    overwrite: bool,
-    should_stop: Callable[[], bool],
-    on_progress: Progress | None,
-    device: torch.device,
-    ranks: Ranks,
-) -> Iterator[Record]:
-    """`training` as one of the processes of the run."""
-    dataset, state = _prepared(config, model, data, resume, device, ranks, on_progress)
-    loader, where = _loader(config.train, dataset, state.method, device, ranks, on_progress)
-    if config.train.compile:
-        state.network.compile()
-    # Before the first of them writes.
-    ranks.check_same("settings, tiles and steps done", (config.to_dict(), dataset.split.hash, state.step))
-    metrics = _begun(run, config, dataset, state, device, overwrite) if ranks.first else None
-    on_step = named(on_progress, "training")
-    guards = Guards(compared=state.method.valid_by_geometry)
-
-    def save(improved: bool) -> None:
-        if not ranks.first:
-            return
-        snapshot = _checkpoint(state, config, dataset)
-        if improved:
-            snapshot.write(run.best)
-        snapshot.write(run.last)
-
-    def evaluate(step: int) -> EvaluationRecord | None:
-        network = state.evaluated_network()
-        # Running statistics are each process's own.
-        ranks.follow_first(list(network.buffers()))
-        return evaluate_tiles(
-            network,
-            dataset.val,
-            dataset,
-            config.train,
-            step=step,
-            device=device,
+        dataset, state = _prepared(config, model, data, resume, device, ranks, on_progress)
+        loader, where = _loader(config.train, dataset, state.method, device, ranks, on_progress)
+        if config.train.compile:
+            state.network.compile()
+        # Before the first of them writes.
+        ranks.check_same("settings, tiles and steps done", (config.to_dict(), dataset.split.hash, state.step))
+        journal = _journal(run, config, dataset, state, loader, overwrite) if ranks.first else None
+        guards = Guards(compared=state.method.valid_by_geometry)
+        on_step = named(on_progress, "training")
+        records = train(
+            state,
+            loader,
+            evaluate=partial(_evaluate, state, dataset, config.train, ranks, should_stop, on_progress),
+            save=partial(_save, run, state, config, dataset) if ranks.first else lambda improved: None,
+            should_stop=lambda: ranks.any(should_stop()),
+            on_step=lambda step: on_step(step, config.train.steps),
             ranks=ranks,
-            should_stop=should_stop,
-            on_progress=named(on_progress, "evaluating"),
         )
-
-    yield Note(where)
-    if state.parts > 1:
-        yield Note(_together(config.train, loader, ranks))
-    for record in train(
-        state,
-        loader,
-        evaluate=evaluate,
-        save=save,
-        should_stop=lambda: ranks.any(should_stop()),
-        on_step=lambda step: on_step(step, config.train.steps),
-        ranks=ranks,
-    ):
-        if metrics is not None:
-            metrics.append(record)
-        yield record
-        yield from guards.notes(record)
-    if metrics is not None and state.step == config.train.steps:
-        yield from hints(read_metrics(run.metrics))
+        for record in chain(_notes(where, config.train, loader), records):
+            for each in (record, *guards.notes(record)):
+                if journal is not None:
+                    journal.append(each)
+                yield each
+        if journal is not None and state.step == config.train.steps:
+            yield from hints(read_metrics(run.metrics))
 
 
-def _begun(
-    run: RunFolder, config: Config, dataset: Dataset, state: TrainingState, device: torch.device, overwrite: bool
-) -> MetricsFile:
+class Journal:
+    """What a run writes of its records.
+
+    Args:
+        metrics: Its metrics.jsonl.
+        board: What TensorBoard shows, if it is asked for.
+    """
+
+    def __init__(self, metrics: MetricsFile, board: Board | None) -> None:
+        self.metrics = metrics
+        self.board = board
+
+    def append(self, record: Record) -> None:
+        """Write a record."""
+        self.metrics.append(record)
+        if self.board is not None:
+            self.board.append(record)
+
+
+def _journal(
+    run: RunFolder, config: Config, dataset: Dataset, state: TrainingState, loader: Loader, overwrite: bool
+) -> Journal:
     """The run's folder as training begins."""
     if overwrite:
         clear(run)
     run.path.mkdir(parents=True, exist_ok=True)
-    _describe(run, config, dataset, device, state.parts // config.train.accumulate)
-    return MetricsFile(run.metrics, state.step, state.evaluated)
+    metrics = MetricsFile(run.metrics, state.step, state.evaluated)
+    write_text(run.config, config.to_yaml())
+    dataset.split.write(run.split)
+    write_json(run.environment, {**environment(state.device), "processes": state.parts // config.train.accumulate})
+    if not config.train.tensorboard:
+        return Journal(metrics, None)
+    panel = partial(state_panel, state, loader, dataset.classes)
+    return Journal(metrics, Board(run, state.step, state.evaluated, panel=panel))
 
 
-def _together(config: TrainConfig, loader: Loader, ranks: Ranks) -> str:
-    """What makes up a step, for people."""
-    parts = loader.parts
-    crops = f"{parts * config.batch_labeled} labelled"
-    if loader.unlabeled is not None:
-        crops += f" and {parts * config.batch_unlabeled} unlabelled"
-    return f"a step shows {crops} crops (processes: {ranks.count}, passes of each: {config.accumulate})"
+def _save(run: RunFolder, state: TrainingState, config: Config, dataset: Dataset, improved: bool) -> None:
+    snapshot = _checkpoint(state, config, dataset)
+    if improved:
+        snapshot.write(run.best)
+    snapshot.write(run.last)
+
+
+def _evaluate(
+    state: TrainingState,
+    dataset: Dataset,
+    config: TrainConfig,
+    ranks: Ranks,
+    should_stop: Callable[[], bool],
+    on_progress: Progress | None,
+    step: int,
+) -> EvaluationRecord | None:
+    network = state.evaluated_network()
+    # Running statistics are each process's own.
+    ranks.follow_first(list(network.buffers()))
+    return evaluate_tiles(
+        network,
+        dataset.val,
+        dataset,
+        config,
+        step=step,
+        device=state.device,
+        ranks=ranks,
+        should_stop=should_stop,
+        on_progress=named(on_progress, "evaluating"),
+    )
+
+
+def _notes(where: str, config: TrainConfig, loader: Loader) -> Iterator[Note]:
+    """Where tiles are, and what makes up a step, for people."""
+    yield Note(where)
+    if loader.parts > 1:
+        crops = f"{loader.parts * config.batch_labeled} labelled"
+        if loader.unlabeled is not None:
+            crops += f" and {loader.parts * config.batch_unlabeled} unlabelled"
+        processes = loader.parts // config.accumulate
+        yield Note(f"a step shows {crops} crops (processes: {processes}, passes of each: {config.accumulate})")
 
 
 def check_resumable(checkpoint: Checkpoint, config: Config, dataset: Dataset) -> None:
@@ -368,9 +390,3 @@ def _checkpoint(state: TrainingState, config: Config, dataset: Dataset) -> Check
         network=state.network.state_dict(),
         training=state.state_dict(),
     )
-
-
-def _describe(run: RunFolder, config: Config, dataset: Dataset, device: torch.device, processes: int) -> None:
-    write_text(run.config, config.to_yaml())
-    dataset.split.write(run.split)
-    write_json(run.environment, {**environment(device), "processes": processes})

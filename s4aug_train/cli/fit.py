@@ -52,6 +52,7 @@ from .reporter import Reporter, evaluation_table
 @click.option("--crop", type=click.IntRange(64), metavar="PX", help="Side of a crop.")
 @device_options
 @click.option("--compile/--no-compile", "compile_", default=None, help="The network through torch.compile.")
+@click.option("--tensorboard/--no-tensorboard", default=None, help="Also write RUN/tb for TensorBoard.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML with groups of settings.")
 @set_option
 @click.option(

@@ -37,6 +37,7 @@ SETTINGS = {
     "precision": "train.precision",
     "workers": "train.workers",
     "compile_": "train.compile",
+    "tensorboard": "train.tensorboard",
 }
 
 

@@ -46,6 +46,15 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def tensorboard(self) -> Path:
+        """What TensorBoard reads."""
+        return self.path / "tb"
+
+    def events(self) -> list[Path]:
+        """Event files for TensorBoard, oldest first."""
+        return sorted(self.tensorboard.glob("events.out.tfevents.*"))
+
+    @property
     def log(self) -> Path:
         """What was printed."""
         return self.path / "log.txt"
@@ -99,8 +108,10 @@ def claim(run: RunFolder, *, resume: bool, overwrite: bool) -> None:
 
 def clear(run: RunFolder) -> None:
     """Give up a run: its own files go, others stay."""
-    for file in (run.last, run.best, run.metrics, run.split, run.environment, run.config):
+    for file in (run.last, run.best, run.metrics, run.split, run.environment, run.config, *run.events()):
         file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        run.tensorboard.rmdir()  # if it holds nothing else
 
 
 @contextmanager

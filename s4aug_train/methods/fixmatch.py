@@ -30,11 +30,9 @@ class FixMatch(Method):
 
     def losses(self, network: nn.Module, batch: Batch, partner: Any) -> Losses:
         """Label the weak view, and hold the strong one to it where it is confident."""
-        assert batch.unlabeled is not None
         config = self.setup.config.method
         images, labels = labelled_images(self.setup, batch)
-        weak = flipped_view(self.setup, batch.unlabeled, batch)
-        strong = perturbed_view(self.setup, batch.unlabeled, batch, "1")
+        weak, strong = self.views(batch)
         if partner is None and config.forward == "joint":
             logits, target, pred = forwarded(network, [images, weak.image, strong.image], "joint")
         else:
@@ -51,6 +49,12 @@ class FixMatch(Method):
     def counts_ahead(self) -> bool:
         """Real pixels follow from the views."""
         return not self.setup.config.train.dice
+
+    def views(self, batch: Batch) -> tuple[View, View]:
+        """A weak view, of flips alone, and a strong one of the same crops."""
+        assert batch.unlabeled is not None
+        weak = flipped_view(self.setup, batch.unlabeled, batch)
+        return weak, perturbed_view(self.setup, batch.unlabeled, batch, "1")
 
 
 def pseudo_labelled(

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from s4aug import View
+
 from ..config import Config
 from ..data.cache import Tile
 from ..data.normalization import Normalization
@@ -185,6 +187,10 @@ class Method(ABC):
     def margins(self) -> tuple[int, int]:
         """How far labelled and unlabelled crops must reach beyond their frame, px."""
         return 0, 0
+
+    def views(self, batch: Batch) -> tuple[View, View] | None:
+        """The two views of the unlabelled crops whose predictions are compared, for pictures; None: no two are."""
+        return None
 
     def weight(self, step: int) -> float:
         """lambda: a sigmoid-shaped ramp exp(-5 (1 - x)^2), then constant (Sec. 4.2); 0 without unlabelled images."""

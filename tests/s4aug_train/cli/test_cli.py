@@ -426,7 +426,7 @@ def test_help_shows_every_command_and_preset():
     for command in ("fit", "evaluate", "doctor", "split", "demo-data"):
         assert command in text
     text = call("fit", "--help").stdout
-    assert all(name in text for name in (*PRESETS, *CHOICES["method.name"], "--model", "--compile"))
+    assert all(name in text for name in (*PRESETS, *CHOICES["method.name"], "--model", "--compile", "--tensorboard"))
 
 
 def test_the_parent_of_the_cache_may_hold_spaces_and_umlauts(demo_copy, tmp_path, monkeypatch):

@@ -31,6 +31,20 @@ def test_a_folder_that_holds_something_needs_resume_or_overwrite(tmp_path):
     assert not run.last.exists()
 
 
+def test_event_files_go_with_their_run_and_what_else_lies_there_stays(tmp_path):
+    run = make_run(tmp_path / "run")
+    run.tensorboard.mkdir()
+    for time in ("2", "1"):
+        (run.tensorboard / f"events.out.tfevents.{time}.host").write_text("x")
+    assert [path.name[-6:] for path in run.events()] == ["1.host", "2.host"]
+    (run.tensorboard / "other").write_text("x")
+    clear(run)
+    assert [path.name for path in run.tensorboard.iterdir()] == ["other"]
+    (run.tensorboard / "other").unlink()
+    clear(run)
+    assert not run.tensorboard.exists()
+
+
 def test_a_run_that_failed_before_it_began_does_not_block_its_folder(tmp_path):
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
