@@ -12,6 +12,7 @@ from .data.cache import Tile
 from .data.dataset import Dataset, Progress, list_tiles, load_dataset
 from .data.own import OwnData
 from .data.pool import Pool
+from .data.readable import readable
 from .data.resident import held_on, place
 from .engine import Checkpoint, Loader, RunFolder, TrainingState, choose_device, clear, environment, train
 from .errors import CheckpointError, ConfigError
@@ -19,7 +20,7 @@ from .evaluation import evaluate_tiles
 from .files import write_json, write_text
 from .methods import Method, Setup, make_method
 from .model import GIVEN, OwnNetwork, UNet, load_encoder_weights, own_network, read_encoder_weights
-from .records import MetricsFile, Note, Record
+from .records import LeftOut, MetricsFile, Note, Record
 from .rng import stream_seed
 
 # What a resumed run may change; all else would make it another run.
@@ -28,6 +29,7 @@ FREE_ON_RESUME = {
     "data.classes",
     "data.unlabeled",
     "data.split",
+    "data.unreadable",
     "train.device",
     "train.workers",
     "train.pool",
@@ -80,6 +82,7 @@ def training(
     metrics = MetricsFile(run.metrics, state.step, state.evaluated)
     _describe(run, config, dataset, device)
     on_step = named(on_progress, "training")
+    left_out = LeftOut(dataset.left_out)
 
     def save(improved: bool) -> None:
         snapshot = _checkpoint(state, config, dataset)
@@ -88,6 +91,7 @@ def training(
         snapshot.write(run.last)
 
     yield Note(where)
+    yield from left_out.notes()
     for record in train(
         state,
         loader,
@@ -98,13 +102,16 @@ def training(
             config.train,
             step=step,
             device=device,
+            on_unreadable=left_out.add if dataset.skip else None,
             should_stop=should_stop,
             on_progress=named(on_progress, "evaluating"),
         ),
         save=save,
+        left_out=left_out,
         should_stop=should_stop,
         on_step=lambda step: on_step(step, config.train.steps),
     ):
+        yield from left_out.notes()  # of an evaluation
         metrics.append(record)
         yield record
 
@@ -186,7 +193,7 @@ def _check_graph(config: Config, device: torch.device) -> None:
 
 def _load(config: Config, data: OwnData | None, on_progress: Progress | None) -> Dataset:
     if data is not None:
-        return data.dataset(include_labeled=config.data.include_labeled)
+        return data.dataset(include_labeled=config.data.include_labeled, skip=config.data.unreadable == "skip")
     return load_dataset(config.data, config.train.seed, workers=config.train.workers, on_progress=on_progress)
 
 
@@ -220,7 +227,9 @@ def _class_weights(config: TrainConfig, dataset: Dataset) -> tuple[float, ...] |
                 f"train.class_weights holds {len(given)} numbers, there are {len(names)} classes: {', '.join(names)}"
             )
         return given
-    pixels = np.sum([_class_pixels(tile, len(names)) for tile in dataset.labeled], axis=0).tolist()
+    # What cannot be read is told when it is to be trained on.
+    tiles = readable(dataset.labeled, (lambda name, why: None) if dataset.skip else None)
+    pixels = np.sum([_class_pixels(tile, len(names)) for tile in tiles], axis=0).tolist()
     if not any(pixels):
         raise ConfigError("train.class_weights=balanced: no labelled pixel was found to count; check the masks")
     inverse = [1 / count if count else 0.0 for count in pixels]
@@ -240,7 +249,7 @@ def _loader(
     """The batches, and where they come from, for people."""
     labeled, unlabeled, where = _placed(config, dataset, method, device, on_progress)
     margins = method.margins()
-    options = {"alike": dataset.own, "steady": config.graph}
+    options = {"alike": dataset.own, "steady": config.graph, "skip": dataset.skip}
     of_labeled = Pool(labeled, config.crop, labelled=True, margin=margins[0], **options)
     of_unlabeled = None
     if method.uses_unlabeled:

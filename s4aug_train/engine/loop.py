@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import TrainingError
 from ..methods import Losses
-from ..records import EvaluationRecord, Record, StepRecord
+from ..records import EvaluationRecord, LeftOut, Record, StepRecord
 from .device import peak_memory_mib
 from .graph import GraphedSteps
 from .prefetch import Loader
@@ -28,6 +28,7 @@ def train(
     *,
     evaluate: Evaluate,
     save: Save,
+    left_out: LeftOut | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Iterator[Record]:
@@ -38,16 +39,19 @@ def train(
         loader: Gives the batches.
         evaluate: Called every `evaluate_every` steps and after the last, with the step.
         save: Called every `checkpoint_every` steps, and before and after each evaluation.
+        left_out: What is told already of tiles that cannot be read.
         should_stop: Asked after each step; when true the state is saved and the loop ends.
         on_step: Told the steps done.
 
     Yields:
-        A step record every `log_every` steps (means over them), and every evaluation's record.
+        A step record every `log_every` steps (means over them), and every evaluation's record; a note where a tile
+        that cannot be read was left out for the first time.
 
     Raises:
         TrainingError: The loss is not finite.
     """
     config = state.config
+    left_out = left_out or LeftOut({})
     state.network.train()
     if _evaluation_due(state):
         # The run was stopped in the middle of an evaluation.
@@ -57,6 +61,9 @@ def train(
     train_on = GraphedSteps(state).train_on if config.graph else state.train_on
     interval = Interval(config.batch_labeled + (config.batch_unlabeled if loader.unlabeled else 0), state.device)
     for batch, waited in loader.batches(state.step, config.steps):
+        for name, why in batch.unread.items():
+            left_out.add(name, why)
+        yield from left_out.notes()
         rate, weight = state.learning_rate(), state.method.weight(state.step)
         interval.add(train_on(batch), waited)
         step, last = state.step, state.step == config.steps
