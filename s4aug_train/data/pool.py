@@ -1,6 +1,6 @@
 """Random crops of decoded tiles, by (seed, step, stream)."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -124,17 +124,17 @@ class Pool:
         epochs = {n // len(deck) for n in shown}
         orders = {epoch: stream_rng(seed, epoch, f"{stream}/order").permutation(deck) for epoch in epochs}
         unread: dict[str, str] = {}
-        chosen = [self._read(np.roll(orders[n // len(deck)], -(n % len(deck))), unread) for n in shown]
+        chosen = [self._read(orders[n // len(deck)], n % len(deck), unread) for n in shown]
         check_alike(chosen)
         rng = stream_rng(seed, step, f"{stream}/window")
         corners = [tuple(int(rng.integers(0, max(side - self.crop, 0) + 1)) for side in t.size) for t in chosen]
         return replace(self._cut(chosen, corners), unread=unread)
 
-    def _read(self, order: Iterable[int], unread: dict[str, str]) -> Tile:
-        """The first tile of an order; under `skip` the first that can be read, and those before it are noted."""
-        for index in order:
+    def _read(self, order: np.ndarray, place: int, unread: dict[str, str]) -> Tile:
+        """The tile at a place in the order; under `skip` the next that can be read, and those before it are noted."""
+        for following in range(len(order)):
             try:
-                tile = self.tiles[int(index)]
+                tile = self.tiles[int(order[(place + following) % len(order)])]
                 if self.skip:
                     self._probe(tile)
             except UnreadableError as error:
