@@ -8,17 +8,18 @@ from typing import Any
 from torch import nn
 
 from .config import Config
-from .data.cache import Tile
+from .data.cache import OnUnreadable, Tile
 from .data.dataset import Progress, list_tiles, load_validation
 from .data.layouts import Listing, choose_classes
 from .data.own import OwnData
 from .data.palette import ClassTable
 from .data.pool import check_alike
+from .data.readable import first_readable
 from .data.split import Split
 from .engine import Checkpoint, RunFolder, choose_device, claim, find_checkpoint, fresh_run, held
 from .errors import CheckpointError, ConfigError, DataError
 from .evaluation import evaluate_tiles
-from .records import EvaluationRecord, Record
+from .records import EvaluationRecord, LeftOut, Note, Record
 from .training import named, training
 
 
@@ -98,6 +99,7 @@ def evaluate(
     split: str = "val",
     model: nn.Module | None = None,
     dataset: OwnData | None = None,
+    on_note: Callable[[Note], None] = lambda note: None,
     on_progress: Progress | None = None,
 ) -> EvaluationRecord:
     """Evaluate a run folder's last checkpoint, or a checkpoint file, on whole tiles.
@@ -108,25 +110,29 @@ def evaluate(
         split: "val" for the run's own validation tiles, or the path of a split manifest whose `val` is meant.
         model: The network that the run trained, where it was one of the user's; its weights are replaced.
         dataset: Its `val` is evaluated, instead of tiles of a folder.
+        on_note: Told what was left out, under `data.unreadable=skip`.
         on_progress: As in `fit`.
 
     Raises:
         CheckpointError: There is no such checkpoint, or its classes are not those of the data.
-        DataError: The tiles are not there.
+        DataError: The tiles are not there, or cannot be read.
     """
     given = dict(settings or {})
     checkpoint = Checkpoint.read(find_checkpoint(Path(path)))
     config = checkpoint.config.updated({"data.classes": None, **given})
     device = choose_device(config.train.device)
+    left_out = LeftOut({})
+    on_unreadable = left_out.add if config.data.unreadable == "skip" else None
     tiles: Sequence[Tile]
     if dataset is not None:
-        tiles = _own_tiles(dataset, checkpoint)
+        tiles = _own_tiles(dataset, checkpoint, on_unreadable is not None)
     else:
-        tiles = _listed_tiles(checkpoint, config, split, on_progress)
-    bands, dtype = tiles[0].image.shape[0], str(tiles[0].image.dtype)
+        tiles = _listed_tiles(checkpoint, config, split, on_unreadable, on_progress)
+    first = first_readable(tiles, on_unreadable)
+    bands, dtype = first.image.shape[0], str(first.image.dtype)
     if (bands, dtype) != (checkpoint.bands, checkpoint.dtype):
         raise DataError(
-            f"tile {tiles[0].id} of {config.data.path} has {bands} bands of {dtype}, the checkpoint was trained on "
+            f"tile {first.id} of {config.data.path} has {bands} bands of {dtype}, the checkpoint was trained on "
             f"{checkpoint.bands} of {checkpoint.dtype}; evaluate on data of the same kind"
         )
     record = evaluate_tiles(
@@ -136,28 +142,44 @@ def evaluate(
         config.train,
         step=checkpoint.step,
         device=device,
+        on_unreadable=on_unreadable,
         on_progress=named(on_progress, "evaluating"),
     )
+    for note in left_out.notes():
+        on_note(note)
     assert record is not None
     return record
 
 
-def _own_tiles(dataset: OwnData, checkpoint: Checkpoint) -> Sequence[Tile]:
+def _own_tiles(dataset: OwnData, checkpoint: Checkpoint, skip: bool) -> Sequence[Tile]:
     if tuple(dataset.classes) != checkpoint.classes.names:
         raise CheckpointError(
             f"the checkpoint has the classes {', '.join(checkpoint.classes.names)}, the dataset "
             f"{', '.join(dataset.classes)}; evaluate on the classes it was trained for"
         )
-    return dataset.dataset().val
+    return dataset.dataset(skip=skip).val
 
 
-def _listed_tiles(checkpoint: Checkpoint, config: Config, split: str, on_progress: Progress | None) -> Sequence[Tile]:
+def _listed_tiles(
+    checkpoint: Checkpoint,
+    config: Config,
+    split: str,
+    on_unreadable: OnUnreadable | None,
+    on_progress: Progress | None,
+) -> Sequence[Tile]:
     """The validation tiles of the run, or of a manifest, from the folder of the settings."""
     ids = checkpoint.split.val if split == "val" else _unseen(checkpoint, config, Path(split))
     listing = list_tiles(config.data, on_progress)
     classes = _classes_of(listing, config, checkpoint)
-    workers = config.train.workers
-    tiles = load_validation(listing, config.data, classes, ids, workers=workers, on_progress=on_progress)
+    tiles = load_validation(
+        listing,
+        config.data,
+        classes,
+        ids,
+        on_unreadable=on_unreadable,
+        workers=config.train.workers,
+        on_progress=on_progress,
+    )
     check_alike(tiles)
     return tiles
 

@@ -32,6 +32,7 @@ class DataConfig:
     unpaired: bool = True  # images of the folder without a mask are unlabelled tiles; the paper used none
     include_labeled: bool = False  # labelled images are in the unlabelled pool too
     mismatch: str = "error"  # image and mask of different size: error, crop (to what both have) or skip
+    unreadable: str = "error"  # a file or tile that cannot be read, at the start or later: error, or skip (left out)
 
 
 @dataclass(frozen=True)

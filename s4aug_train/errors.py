@@ -9,6 +9,22 @@ class DataError(S4AugTrainError, ValueError):
     """A folder, image, mask, class table or split cannot be used as it is."""
 
 
+class UnreadableError(DataError):
+    """A file or a tile cannot be read; under `data.unreadable=skip` it is left out instead.
+
+    Args:
+        why: What is wrong and its cure, in one line.
+        name: The file or the tile.
+    """
+
+    def __init__(self, why: str, name: str) -> None:
+        super().__init__(why, name)
+        self.why, self.name = why, name
+
+    def __str__(self) -> str:
+        return f"{self.why}, or leave it out with data.unreadable=skip"
+
+
 class ConfigError(S4AugTrainError, ValueError):
     """A setting is unknown, has the wrong type or contradicts another one."""
 

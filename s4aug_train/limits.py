@@ -8,6 +8,7 @@ from .errors import ConfigError
 
 CHOICES = {
     "data.mismatch": ("error", "crop", "skip"),
+    "data.unreadable": ("error", "skip"),
     "model.encoder": ("resnet18", "resnet34", "resnet50", "resnet101"),
     "method.name": (
         "supervised",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,8 @@ from .errors import ConfigError
 # How long a process waits for the others in a step, and where one does work for all, such as decoding tiles.
 STEP_PATIENCE = timedelta(minutes=30)
 WORK_PATIENCE = timedelta(days=1)
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -69,16 +71,21 @@ class Ranks:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
+    def gathered(self, value: Value) -> list[Value]:
+        """The values of all processes, in their order."""
+        if self.count == 1:
+            return [value]
+        values = [value] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
     def check_same(self, what: str, value: object) -> None:
         """Hold the processes to one value.
 
         Raises:
             ConfigError: Two differ.
         """
-        if self.count == 1:
-            return
-        values: list[object] = [None] * self.count
-        dist.all_gather_object(values, value)
+        values = self.gathered(value)
         if different := [(rank, other) for rank, other in enumerate(values) if other != values[0]]:
             rank, other = different[0]
             raise ConfigError(

@@ -2,13 +2,15 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .errors import DataError
 from .files import append_text, write_text
+
+NAMED = 5  # of what is left out, in one note
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,34 @@ class Note:
     """Something that was decided, for people; not in metrics.jsonl."""
 
     text: str
+
+
+class LeftOut:
+    """Files and tiles that could not be read, for people: each is told once, however often it is tried.
+
+    Args:
+        known: Why each of those that are known already could not be read, by name.
+    """
+
+    def __init__(self, known: Mapping[str, str]) -> None:
+        self.told: set[str] = set()
+        self.untold = dict(known)
+
+    def add(self, name: str, why: str) -> None:
+        """One more, or one that is known."""
+        if name not in self.told:
+            self.untold.setdefault(name, why)
+
+    def notes(self) -> Iterator[Note]:
+        """A note of those that were not told yet."""
+        if not self.untold:
+            return
+        names, why = list(self.untold), next(iter(self.untold.values()))
+        self.told.update(names)
+        self.untold.clear()
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        listed = f"{len(names)} that cannot be read ({', '.join(names[:NAMED])}{more}), the first: "
+        yield Note(f"left out (data.unreadable=skip): {listed if len(names) > 1 else ''}{why}")
 
 
 Record = StepRecord | EvaluationRecord | Note

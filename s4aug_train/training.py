@@ -14,6 +14,7 @@ from .data.cache import Tile
 from .data.dataset import Dataset, Progress, list_tiles, load_dataset
 from .data.own import OwnData
 from .data.pool import Pool
+from .data.readable import readable
 from .data.resident import held_on, place
 from .engine import Checkpoint, Loader, RunFolder, TrainingState, choose_device, clear, environment, train
 from .errors import CheckpointError, ConfigError
@@ -23,7 +24,7 @@ from .guards import Guards, hints
 from .methods import Method, Setup, make_method
 from .model import GIVEN, OwnNetwork, UNet, load_encoder_weights, own_network, read_encoder_weights
 from .ranks import Ranks, here, joined
-from .records import EvaluationRecord, MetricsFile, Note, Record, read_metrics
+from .records import EvaluationRecord, LeftOut, MetricsFile, Note, Record, read_metrics
 from .rng import stream_seed
 from .tensorboard import Board, check_tensorboard, state_panel
 
@@ -33,6 +34,7 @@ FREE_ON_RESUME = {
     "data.classes",
     "data.unlabeled",
     "data.split",
+    "data.unreadable",
     "train.device",
     "train.workers",
     "train.accumulate",  # the parts of a step are held to what they were
@@ -88,19 +90,21 @@ def training(
         # Before the first of them writes.
         ranks.check_same("settings, tiles and steps done", (config.to_dict(), dataset.split.hash, state.step))
         journal = _journal(run, config, dataset, state, loader, overwrite) if ranks.first else None
+        left_out = LeftOut(dataset.left_out)
         guards = Guards(compared=state.method.valid_by_geometry)
         on_step = named(on_progress, "training")
         records = train(
             state,
             loader,
-            evaluate=partial(_evaluate, state, dataset, config.train, ranks, should_stop, on_progress),
+            evaluate=partial(_evaluate, state, dataset, config.train, ranks, left_out, should_stop, on_progress),
             save=partial(_save, run, state, config, dataset) if ranks.first else lambda improved: None,
+            left_out=left_out,
             should_stop=lambda: ranks.any(should_stop()),
             on_step=lambda step: on_step(step, config.train.steps),
             ranks=ranks,
         )
         for record in chain(_notes(where, config.train, loader), records):
-            for each in (record, *guards.notes(record)):
+            for each in (*left_out.notes(), record, *guards.notes(record)):
                 if journal is not None:
                     journal.append(each)
                 yield each
@@ -156,6 +160,7 @@ def _evaluate(
     dataset: Dataset,
     config: TrainConfig,
     ranks: Ranks,
+    left_out: LeftOut,
     should_stop: Callable[[], bool],
     on_progress: Progress | None,
     step: int,
@@ -171,6 +176,7 @@ def _evaluate(
         step=step,
         device=state.device,
         ranks=ranks,
+        on_unreadable=left_out.add if dataset.skip else None,
         should_stop=should_stop,
         on_progress=named(on_progress, "evaluating"),
     )
@@ -274,7 +280,7 @@ def _check_together(config: Config, device: torch.device, ranks: Ranks) -> None:
 
 def _load(config: Config, data: OwnData | None, on_progress: Progress | None) -> Dataset:
     if data is not None:
-        return data.dataset(include_labeled=config.data.include_labeled)
+        return data.dataset(include_labeled=config.data.include_labeled, skip=config.data.unreadable == "skip")
     return load_dataset(config.data, config.train.seed, workers=config.train.workers, on_progress=on_progress)
 
 
@@ -308,7 +314,9 @@ def _class_weights(config: TrainConfig, dataset: Dataset) -> tuple[float, ...] |
                 f"train.class_weights holds {len(given)} numbers, there are {len(names)} classes: {', '.join(names)}"
             )
         return given
-    pixels = np.sum([_class_pixels(tile, len(names)) for tile in dataset.labeled], axis=0).tolist()
+    # What cannot be read is told when it is to be trained on.
+    tiles = readable(dataset.labeled, (lambda name, why: None) if dataset.skip else None)
+    pixels = np.sum([_class_pixels(tile, len(names)) for tile in tiles], axis=0).tolist()
     if not any(pixels):
         raise ConfigError("train.class_weights=balanced: no labelled pixel was found to count; check the masks")
     inverse = [1 / count if count else 0.0 for count in pixels]
@@ -333,7 +341,7 @@ def _loader(
     """The batches, and where they come from, for people."""
     labeled, unlabeled, where = _placed(config, dataset, method, device, ranks, on_progress)
     margins = method.margins()
-    options = {"alike": dataset.own, "steady": config.graph}
+    options = {"alike": dataset.own, "steady": config.graph, "skip": dataset.skip}
     of_labeled = Pool(labeled, config.crop, labelled=True, margin=margins[0], **options)
     of_unlabeled = None
     if method.uses_unlabeled:

@@ -24,7 +24,10 @@ def evaluate(run: Path, split: str, assignments: tuple[str, ...], as_json: bool,
     """Evaluate RUN (a run folder or a checkpoint file): IoU by class over one confusion matrix."""
     changes = settings_of(options, assignments)
     with Reporter() as reporter:
-        record = api.evaluate(run, changes, split=split, on_progress=reporter.progress)
+        show = reporter.line
+        record = api.evaluate(
+            run, changes, split=split, on_note=lambda note: show(note.text), on_progress=reporter.progress
+        )
     if as_json:
         click.echo(json.dumps(record.to_json()))
     else:

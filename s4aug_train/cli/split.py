@@ -7,6 +7,7 @@ import click
 
 from ..config import Config
 from ..data.dataset import load_dataset
+from ..records import LeftOut
 from .options import data_options, refuse_existing, require_data, set_option, settings_of, split_options
 from .reporter import Reporter
 
@@ -25,6 +26,8 @@ def split(out: Path, assignments: tuple[str, ...], **options: Any) -> None:
         dataset = load_dataset(
             config.data, config.train.seed, workers=config.train.workers, on_progress=reporter.progress
         )
+        for note in LeftOut(dataset.left_out).notes():
+            reporter.line(note.text)
     dataset.split.write(out)
     parts = f"{len(dataset.labeled)} labelled, {len(dataset.unlabeled)} unlabelled, {len(dataset.val)} validation"
     click.echo(f"{out}: {parts} ({dataset.split.how}), hash {dataset.split.hash}")

@@ -1,13 +1,14 @@
 """Decoded tiles on disk: each file is decoded once, then read by memory map, by several runs at once."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..errors import DataError, S4AugTrainError
+from ..errors import DataError, S4AugTrainError, UnreadableError
 from .layouts import TileFile
 from .palette import IGNORE, ClassTable
 from .raster import RasterInfo, read_info, read_strips
@@ -25,6 +26,9 @@ from .raster import RasterInfo, read_info, read_strips
 # Part of every key: a change of what an entry holds makes new entries.
 VERSION = 1
 DRAFT_LIFE_S = 24 * 3600
+SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # the machine's lack, not the file's
+
+OnUnreadable = Callable[[str, str], None]  # name, why
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,22 @@ class ArrayFile:
         path: The file.
         shape: [..., H, W] of the part.
         dtype: Of the file.
+        tile: Id of its tile, for errors.
+        source: The file that it was decoded from, for errors.
+
+    Raises:
+        UnreadableError: When it is indexed: the file is gone, damaged or cut short.
     """
 
     path: Path
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    tile: str = ""
+    source: Path | None = None
 
     def __getitem__(self, index: Any) -> np.ndarray:
         height, width = self.shape[-2:]
-        part: np.ndarray = _mapped(self.path)[..., :height, :width][index]
+        part: np.ndarray = _whole(self.path, self.tile, self.source)[..., :height, :width][index]
         return part
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -90,6 +101,7 @@ def load_tiles(
     classes: ClassTable,
     *,
     mismatch: str = "error",
+    on_unreadable: OnUnreadable | None = None,
     workers: int = 2,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Tile]:
@@ -100,6 +112,7 @@ def load_tiles(
         classes: How masks are read.
         mismatch: What to do where image and mask differ in size: "error", "crop" (to the rows and columns that
             both have, from the top left) or "skip" (left out).
+        on_unreadable: Told of each file that cannot be decoded, whose tile is left out; None: it is an error.
         workers: Threads that decode.
         on_progress: Called with (done, all).
 
@@ -114,7 +127,7 @@ def load_tiles(
         pending = [pool.submit(_load_tile, folder, file, classes, mismatch) for file in files]
         try:
             for done, future in enumerate(pending, 1):
-                tile = future.result()
+                tile = _tile_of(future, on_unreadable)
                 if tile is not None:
                     tiles.append(tile)
                 if on_progress:
@@ -123,6 +136,16 @@ def load_tiles(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return tiles
+
+
+def _tile_of(future: "Future[Tile | None]", on_unreadable: OnUnreadable | None) -> Tile | None:
+    try:
+        return future.result()
+    except UnreadableError as error:
+        if on_unreadable is None:
+            raise
+        on_unreadable(error.name, error.why)
+        return None
 
 
 def _sweep(folder: Path) -> None:
@@ -134,10 +157,11 @@ def _sweep(folder: Path) -> None:
 
 
 def _load_tile(folder: Path, file: TileFile, classes: ClassTable, mismatch: str) -> Tile | None:
-    image = _entry(folder, file.image, "image", _decode_image)
+    image = _entry(folder, file.id, file.image, "image", _decode_image)
     if file.mask is None:
         return _tile(file, image, None)
-    mask = _entry(folder, file.mask, f"labels:{classes.key}", lambda info, to: _decode_labels(info, to, classes))
+    kind = f"labels:{classes.key}"
+    mask = _entry(folder, file.id, file.mask, kind, lambda info, to: _decode_labels(info, to, classes))
     sizes = image["size"], mask["size"]
     if sizes[0] != sizes[1]:
         if mismatch == "skip":
@@ -154,38 +178,57 @@ def _tile(file: TileFile, image: Mapping[str, Any], mask: Mapping[str, Any] | No
     size = np.min([image["size"], mask["size"]], axis=0).tolist() if mask else image["size"]
     return Tile(
         file.id,
-        _array_file(image["folder"] / "pixels.npy", size),
-        _array_file(mask["folder"] / "pixels.npy", size) if mask else None,
-        _array_file(image["folder"] / "valid.npy", size) if image["masked"] else None,
+        _array_file(image["folder"] / "pixels.npy", size, file.id, file.image),
+        _array_file(mask["folder"] / "pixels.npy", size, file.id, file.mask) if mask else None,
+        _array_file(image["folder"] / "valid.npy", size, file.id, file.image) if image["masked"] else None,
         tuple(mask["class_pixels"]) if mask else (),
         np.array(image["band_sums"]),
     )
 
 
-def _array_file(path: Path, size: Sequence[int]) -> ArrayFile:
-    whole = _mapped(path)
-    return ArrayFile(path, (*whole.shape[:-2], *size), whole.dtype)
+def _array_file(path: Path, size: Sequence[int], tile: str, source: Path | None) -> ArrayFile:
+    whole = _whole(path, tile, source)
+    return ArrayFile(path, (*whole.shape[:-2], *size), whole.dtype, tile, source)
 
 
-@lru_cache(maxsize=64)
-def _mapped(path: Path) -> np.ndarray:
+def _whole(path: Path, tile: str, source: Path | None) -> np.ndarray:
     try:
-        whole: np.ndarray = np.load(path, mmap_mode="r")
+        stat = os.stat(path)
+        whole = _mapped(path, stat.st_ino)
+        needed = whole.offset + whole.nbytes
+        # To read a map beyond the end of its file would end the process, with no error to handle.
+        if stat.st_size < needed:
+            raise ValueError(f"{stat.st_size} of {needed} bytes are left")
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged(path.parent, error) from error
+        raise _damaged(path.parent, error, tile, source) from error
     return whole
 
 
-def _damaged(home: Path, error: Exception) -> S4AugTrainError:
-    return S4AugTrainError(f"the cache entry {home} is damaged ({error}); delete it to have the file decoded again")
+@lru_cache(maxsize=64)
+def _mapped(path: Path, inode: int) -> np.memmap[Any, Any]:
+    """A map of a file; another file that took its place is another one, by its inode."""
+    whole: np.memmap[Any, Any] = np.load(path, mmap_mode="r")
+    return whole
 
 
-def _entry(folder: Path, path: Path, kind: str, decode: Callable[[RasterInfo, Path], dict[str, Any]]) -> dict[str, Any]:
+def _damaged(home: Path, error: Exception, tile: str, source: Path | None) -> S4AugTrainError:
+    """What to tell of an entry that cannot be read."""
+    if isinstance(error, OSError) and error.errno in SCARCE:
+        return S4AugTrainError(f"cannot map {home}: {error.strerror}; raise the limit, or end other programs")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    why = f"the cache entry {home} of {source} is damaged ({reason}); delete it to have the file decoded again"
+    return UnreadableError(f"tile {tile}: {why}", tile)
+
+
+def _entry(
+    folder: Path, tile: str, path: Path, kind: str, decode: Callable[[RasterInfo, Path], dict[str, Any]]
+) -> dict[str, Any]:
     """The cache entry of a file, made if it is not there: a folder that appears whole, by a rename."""
     try:
         stat = path.stat()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}; restore the file, or remove its pair") from error
+        why = f"{path} cannot be read: {error.strerror}; restore the file, or remove its pair"
+        raise UnreadableError(why, str(path)) from error
     identity = f"{kind}:{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
     key = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:32]
     home = folder / key[:2] / key
@@ -197,7 +240,7 @@ def _entry(folder: Path, path: Path, kind: str, decode: Callable[[RasterInfo, Pa
         entry = json.loads((home / "entry.json").read_text())
         return {"size": entry["size"], **entry, "folder": home}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(home, error) from error
+        raise _damaged(home, error, tile, path) from error
 
 
 @contextmanager

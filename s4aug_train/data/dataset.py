@@ -1,16 +1,18 @@
 """From a folder to decoded tiles, classes, split and normalisation: all that training and evaluation read."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from ..config import DataConfig
 from ..errors import DataError
-from .cache import Tile, cache_folder, load_tiles
+from .cache import OnUnreadable, Tile, cache_folder, load_tiles
 from .layouts import Listing, TileFile, choose_classes, find_tiles, find_unlabeled
 from .normalization import Normalization, choose_normalization
 from .palette import ClassTable
 from .pool import check_alike
+from .readable import first_readable
 from .split import Groups, Split, check_counts, draw_split, held_out_by_groups, read_groups, validation_count
 from .synthetic import write_demo
 
@@ -29,6 +31,8 @@ class Dataset:
         val: Held-out tiles.
         normalization: Measured on the training tiles, or ImageNet's.
         own: Tiles are read from datasets of the user's whenever they are asked for.
+        skip: Tiles that turn unreadable are left out; else they are errors.
+        left_out: Why each file or tile that was left out already could not be read, by name.
     """
 
     classes: ClassTable
@@ -38,16 +42,24 @@ class Dataset:
     val: Sequence[Tile]
     normalization: Normalization
     own: bool = False
+    skip: bool = False
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def bands(self) -> int:
         """Bands of the images."""
-        return int(self.labeled[0].image.shape[0])
+        return self._kind[0]
 
     @property
     def dtype(self) -> str:
         """Pixel type of the images."""
-        return str(self.labeled[0].image.dtype)
+        return self._kind[1]
+
+    @cached_property
+    def _kind(self) -> tuple[int, str]:
+        """Asked for once, for a tile may turn unreadable later."""
+        image = first_readable(self.labeled, (lambda name, why: None) if self.skip else None).image
+        return int(image.shape[0]), str(image.dtype)
 
 
 def list_tiles(config: DataConfig, on_progress: Progress | None = None) -> Listing:
@@ -108,7 +120,9 @@ def load_dataset(config: DataConfig, seed: int, *, workers: int, on_progress: Pr
         files = _named(files, split, where)
         if groups is not None:
             groups.check(split, where)
-    tiles = _decoded(files, classes, config.mismatch, workers, on_progress)
+    left_out: dict[str, str] = {}
+    skip = config.unreadable == "skip"
+    tiles = _decoded(files, classes, config, left_out.__setitem__ if skip else None, workers, on_progress)
     if split is None:
         split = draw_split(
             {tile.id: tile.class_pixels for tile in tiles.values() if tile.labels is not None},
@@ -119,7 +133,7 @@ def load_dataset(config: DataConfig, seed: int, *, workers: int, on_progress: Pr
             split_seed=config.split_seed,
             groups=groups,
         )
-    return _divided(tiles, split, classes, config.include_labeled)
+    return replace(_divided(tiles, split, classes, config.include_labeled), skip=skip, left_out=left_out)
 
 
 def load_validation(
@@ -128,10 +142,11 @@ def load_validation(
     classes: ClassTable,
     ids: Sequence[str],
     *,
+    on_unreadable: OnUnreadable | None = None,
     workers: int,
     on_progress: Progress | None = None,
 ) -> list[Tile]:
-    """The tiles of some ids, decoded.
+    """The tiles of some ids, decoded; `on_unreadable` is as in `load_tiles`.
 
     Raises:
         DataError: An id is not in the folder, or has no mask.
@@ -144,9 +159,9 @@ def load_validation(
             f"{missing[0]}; give the folder that the split was made for, or another --split"
         )
     chosen = [files[tile] for tile in ids]
-    tiles = list(_decoded(chosen, classes, config.mismatch, workers, on_progress).values())
+    tiles = list(_decoded(chosen, classes, config, on_unreadable, workers, on_progress).values())
     if not tiles:
-        raise DataError(f"there is no tile to evaluate in {config.path}; change the split or --mismatch")
+        raise DataError(f"no tile to evaluate is left in {config.path}; repair files, change the split or --mismatch")
     return tiles
 
 
@@ -171,15 +186,27 @@ def _named(files: Iterable[TileFile], split: Split, path: Path) -> list[TileFile
 
 
 def _decoded(
-    files: Sequence[TileFile], classes: ClassTable, mismatch: str, workers: int, on_progress: Progress | None
+    files: Sequence[TileFile],
+    classes: ClassTable,
+    config: DataConfig,
+    on_unreadable: OnUnreadable | None,
+    workers: int,
+    on_progress: Progress | None,
 ) -> dict[str, Tile]:
     progress = None if on_progress is None else lambda done, all_: on_progress("decoding tiles", done, all_)
-    tiles = load_tiles(list(files), classes, mismatch=mismatch, workers=workers, on_progress=progress)
+    tiles = load_tiles(
+        list(files),
+        classes,
+        mismatch=config.mismatch,
+        on_unreadable=on_unreadable,
+        workers=workers,
+        on_progress=progress,
+    )
     return {tile.id: tile for tile in tiles}
 
 
 def _divided(tiles: dict[str, Tile], split: Split, classes: ClassTable, include_labeled: bool) -> Dataset:
-    # Under mismatch "skip" a tile of a given split may be gone.
+    # Under mismatch or unreadable "skip" a tile of a given split may be gone.
     labeled, unlabeled, val = (
         [tiles[tile] for tile in part if tile in tiles] for part in (split.labeled, split.unlabeled, split.val)
     )

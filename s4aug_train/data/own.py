@@ -7,12 +7,13 @@ from typing import Any, Protocol, overload
 import numpy as np
 import torch
 
-from ..errors import DataError
-from .cache import Tile
+from ..errors import DataError, UnreadableError
+from .cache import OnUnreadable, Tile
 from .dataset import Dataset
 from .normalization import Normalization, known_normalization, normalization_of
 from .palette import IGNORE, ClassEntry, ClassTable
 from .pool import check_alike
+from .readable import first_readable, readable
 from .split import PARTS, Split
 
 MEASURED = 200  # tiles that statistics are measured on, where they must be
@@ -52,12 +53,18 @@ class OwnData:
     unlabeled: MapStyle | None = None
     normalization: tuple[Sequence[float], Sequence[float]] | None = None
 
-    def dataset(self, *, include_labeled: bool = False) -> Dataset:
+    def dataset(self, *, include_labeled: bool = False, skip: bool = False) -> Dataset:
         """As the trainer reads it; nothing is read but the first tiles and what statistics need.
+
+        Args:
+            include_labeled: Labelled tiles are among the unlabelled ones too.
+            skip: Items that cannot be read are left out, then and later; else they are errors.
 
         Raises:
             DataError: There is no labelled or no validation tile, an item is none, or the parts are not alike.
         """
+        left_out: dict[str, str] = {}
+        on_unreadable = left_out.__setitem__ if skip else None
         table = ClassTable(tuple(ClassEntry(name, value=i, ignored=False) for i, name in enumerate(self.classes)))
         parts = {
             part: LazyTiles(getattr(self, part) or (), part, len(table.names), masks=part != "unlabeled")
@@ -66,19 +73,26 @@ class OwnData:
         for part in ("labeled", "val"):
             if not parts[part]:
                 raise DataError(f"dataset.{part} is empty; give at least one tile")
-        check_alike([tiles[0] for tiles in parts.values() if tiles])
+        check_alike([first_readable(tiles, on_unreadable) for tiles in parts.values() if tiles])
         ids = {part: tuple(parts[part].ids) for part in PARTS}
         split = Split(**ids, how="datasets given in Python")
         unlabeled = LazyJoined(parts["unlabeled"], parts["labeled"]) if include_labeled else parts["unlabeled"]
-        return Dataset(table, split, parts["labeled"], unlabeled, parts["val"], self._statistics(parts), own=True)
+        statistics = self._statistics(parts, on_unreadable)
+        tiles = parts["labeled"], unlabeled, parts["val"]
+        return Dataset(table, split, *tiles, statistics, own=True, skip=skip, left_out=left_out)
 
-    def _statistics(self, parts: Mapping[str, "LazyTiles"]) -> Normalization:
+    def _statistics(self, parts: Mapping[str, "LazyTiles"], on_unreadable: OnUnreadable | None) -> Normalization:
         if self.normalization is not None:
             mean, std = (tuple(float(number) for number in part) for part in self.normalization)
             return Normalization(mean, std, "given")
-        known = known_normalization(parts["labeled"][0])
-        shares = [] if known else [_sums(parts[p][i]) for p in ("labeled", "unlabeled") for i in _spread(len(parts[p]))]
-        return known or normalization_of(shares)
+        known = known_normalization(first_readable(parts["labeled"], on_unreadable))
+        if known:
+            return known
+        training = [parts["labeled"], parts["unlabeled"]]
+        shares = [_sums(tile) for some in training for tile in readable(some, on_unreadable, _spread(len(some)))]
+        if not shares:
+            raise DataError("none of the tiles that statistics are measured on can be read; give normalization=")
+        return normalization_of(shares)
 
 
 def _spread(count: int) -> list[int]:
@@ -120,7 +134,17 @@ class LazyTiles(Sequence[Tile]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         index %= len(self)
-        return _tile(self.source[index], f"{self.name}:{index}", self.classes, self.masks)
+        return self._read(index, f"{self.name}:{index}")
+
+    def _read(self, index: int, name: str) -> Tile:
+        try:
+            return _tile(self.source[index], name, self.classes, self.masks)
+        except (DataError, MemoryError):
+            raise
+        except Exception as error:  # whatever the user's dataset raises
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            why = f"dataset item {name} cannot be read ({reason}); repair it or its dataset"
+            raise UnreadableError(why, name) from error
 
 
 @dataclass(frozen=True, eq=False)

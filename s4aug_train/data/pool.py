@@ -1,7 +1,7 @@
 """Random crops of decoded tiles, by (seed, step, stream)."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,10 +11,11 @@ from torch import Tensor
 
 from s4aug import AffineTransform
 
-from ..errors import DataError
+from ..errors import DataError, UnreadableError
 from ..rng import stream_rng
-from .cache import Tile
+from .cache import ArrayFile, Tile
 from .palette import IGNORE
+from .readable import none_readable
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Crops:
         labels: [B, 1, H, W] uint8, 255 where unknown or not real; None for unlabelled crops.
         ids: The tiles they come from.
         margin: What lies around the crop's frame on each side, px.
+        unread: Why each tile that others stand in for could not be read, by name.
     """
 
     images: Tensor  # [B, C, H, W]
@@ -34,6 +36,7 @@ class Crops:
     labels: Tensor | None  # [B, 1, H, W] uint8
     ids: tuple[str, ...]
     margin: int = 0
+    unread: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -83,6 +86,7 @@ class Pool:
         margin: What is cut around each crop too, where the tile has it, px.
         alike: All tiles count the same, and none is read to know its size.
         steady: Crops always carry `valid`, real or not, so that every batch has one form.
+        skip: For a tile that cannot be read the next in the order stands in; else that is an error.
     """
 
     tiles: Sequence[Tile]
@@ -91,6 +95,7 @@ class Pool:
     margin: int = 0
     alike: bool = False
     steady: bool = False
+    skip: bool = False
 
     def __post_init__(self) -> None:
         if not self.tiles:
@@ -117,17 +122,43 @@ class Pool:
             batch: How many.
             part: Which part of the step's joint batch.
             parts: How many parts there are; together they show what one batch of all would.
+
+        Raises:
+            UnreadableError: A tile cannot be read.
+            DataError: No tile can be read, under `skip`; or two differ in kind.
         """
         deck = self._deck
         shown = [(step * parts + part) * batch + i for i in range(batch)]
         epochs = {n // len(deck) for n in shown}
         orders = {epoch: stream_rng(seed, epoch, f"{stream}/order").permutation(deck) for epoch in epochs}
-        chosen = [self.tiles[int(orders[n // len(deck)][n % len(deck)])] for n in shown]
+        unread: dict[str, str] = {}
+        chosen = [self._read(orders[n // len(deck)], n % len(deck), unread) for n in shown]
         check_alike(chosen)
         corners = [
             self._corner(tile, stream_rng(seed, n, f"{stream}/window")) for n, tile in zip(shown, chosen, strict=True)
         ]
-        return self._cut(chosen, corners)
+        return replace(self._cut(chosen, corners), unread=unread)
+
+    def _read(self, order: np.ndarray, place: int, unread: dict[str, str]) -> Tile:
+        """The tile at a place in the order; under `skip` the next that can be read, and those before it are noted."""
+        for following in range(len(order)):
+            try:
+                tile = self.tiles[int(order[(place + following) % len(order)])]
+                if self.skip:
+                    self._probe(tile)
+            except UnreadableError as error:
+                if not self.skip:
+                    raise
+                unread[error.name] = error.why
+            else:
+                return tile
+        raise none_readable(next(iter(unread.values())))
+
+    def _probe(self, tile: Tile) -> None:
+        """Map what will be cut, without reading it: what is wrong should come up while another tile can stand in."""
+        for array in (tile.image, tile.valid, tile.labels if self.labelled else None):
+            if isinstance(array, ArrayFile):
+                array[...]
 
     def _corner(self, tile: Tile, rng: np.random.Generator) -> tuple[int, ...]:
         return tuple(int(rng.integers(0, max(side - self.crop, 0) + 1)) for side in tile.size)

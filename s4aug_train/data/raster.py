@@ -16,7 +16,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import CRSError, NodataShadowWarning, NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
-from ..errors import DataError
+from ..errors import DataError, UnreadableError
 from ..files import atomic_path
 
 Window = tuple[int, int, int, int]  # top, left, height, width (px)
@@ -194,17 +194,17 @@ def _open(path: Path) -> DatasetReader:
     if not known or dataset.count == 0 or "complex" in dataset.dtypes[0]:
         dataset.close()
         what = "holds no bands of real numbers" if known else f"is a {dataset.driver} file"
-        raise DataError(f"{path} {what}; convert it to JPEG, PNG or GeoTIFF, or remove it")
+        raise UnreadableError(f"{path} {what}; convert it to JPEG, PNG or GeoTIFF, or remove it", str(path))
     return dataset
 
 
 def _check_file(path: Path) -> None:
     if path.is_dir():
-        raise DataError(f"{path} is a folder where an image file was expected; check the path")
+        raise UnreadableError(f"{path} is a folder where an image file was expected; check the path", str(path))
     if not path.exists():
-        raise DataError(f"{path} does not exist; check the path, or restore the file")
+        raise UnreadableError(f"{path} does not exist; check the path, or restore the file", str(path))
     if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty (0 bytes); restore the file, or remove it")
+        raise UnreadableError(f"{path} is empty (0 bytes); restore the file, or remove it", str(path))
 
 
 @contextmanager
@@ -214,12 +214,13 @@ def _explained(path: Path) -> Iterator[None]:
         with rasterio.Env(**_READING):
             yield
     except UnicodeEncodeError as error:
-        raise DataError(f"{str(path)!a} has a name that is not UTF-8; rename it") from error
+        raise UnreadableError(f"{str(path)!a} has a name that is not UTF-8; rename it", f"{str(path)!a}") from error
     except (RasterioError, CRSError, CPLE_BaseError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
-        raise DataError(
+        raise UnreadableError(
             f"{path} cannot be read: it is damaged, or no JPEG, PNG, GeoTIFF or VRT ({reason}); "
-            "restore the file, convert it, or remove it"
+            "restore the file, convert it, or remove it",
+            str(path),
         ) from error
 
 

@@ -7,7 +7,7 @@ import torch
 
 from ..errors import TrainingError
 from ..ranks import ALONE, Ranks
-from ..records import EvaluationRecord, Record
+from ..records import EvaluationRecord, LeftOut, Record
 from .graph import GraphedSteps
 from .interval import Interval
 from .prefetch import Loader
@@ -23,6 +23,7 @@ def train(
     *,
     evaluate: Evaluate,
     save: Save,
+    left_out: LeftOut | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     on_step: Callable[[int], None] = lambda step: None,
     ranks: Ranks = ALONE,
@@ -34,17 +35,20 @@ def train(
         loader: Gives the batches.
         evaluate: Called every `evaluate_every` steps and after the last, with the step.
         save: Called every `checkpoint_every` steps, and before and after each evaluation.
+        left_out: What is told already of tiles that cannot be read.
         should_stop: Asked after each step, in all processes alike; when true the state is saved and the loop ends.
         on_step: Told the steps done.
         ranks: The processes that train together.
 
     Yields:
-        A step record every `log_every` steps (means over them), every evaluation's record, and notes of what is odd.
+        A step record every `log_every` steps (means over them), every evaluation's record, notes of what is odd and of
+        tiles that cannot be read and are left out.
 
     Raises:
         TrainingError: Weights are not finite, or too many steps in a row had to be skipped.
     """
     config = state.config
+    left_out = left_out or LeftOut({})
     state.network.train()
     if _evaluation_due(state):
         # The run was stopped in the middle of an evaluation.
@@ -55,6 +59,10 @@ def train(
     crops = config.batch_labeled + (config.batch_unlabeled if loader.unlabeled else 0)
     interval = Interval(crops * state.parts, state.device, ranks, limit=config.skip_limit)
     for parts, waited in loader.batches(state.step, config.steps):
+        for part in parts:
+            for name, why in part.unread.items():
+                left_out.add(name, why)
+        yield from left_out.notes()
         rate, weight = state.learning_rate(), state.method.weight(state.step)
         tiles = tuple(tile for part in parts for tile in part.tiles)
         interval.add(train_on(parts), tiles, waited)

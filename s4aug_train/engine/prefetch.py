@@ -2,6 +2,7 @@
 
 import pickle
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.pool import Pool
-from ..errors import DataError
+from ..errors import DataError, S4AugTrainError
 from ..methods import Batch
 from ..rng import stream_seed
 
@@ -104,7 +105,7 @@ class Loader:
             raise DataError(
                 f"the dataset cannot be sent to other processes ({type(error).__name__}: {error}); use train.workers=0"
             ) from error
-        loader: DataLoader[list[Batch]] = DataLoader(
+        loader: DataLoader[list[Batch] | S4AugTrainError] = DataLoader(
             _Steps(self, first, steps),
             batch_size=None,
             num_workers=self.workers,
@@ -112,11 +113,17 @@ class Loader:
             multiprocessing_context="spawn",
             pin_memory=self.device.type == "cuda",
         )
-        yield from loader
+        for batch in loader:
+            if isinstance(batch, S4AugTrainError):
+                raise batch
+            yield batch
 
 
-class _Steps(Dataset[list[Batch]]):
-    """The batches of a loader by step, as a map-style dataset."""
+class _Steps(Dataset[list[Batch] | S4AugTrainError]):
+    """The batches of a loader by step, as a map-style dataset; errors of ours are items too.
+
+    Raised in a worker they would arrive as a traceback in the place of their message.
+    """
 
     def __init__(self, loader: Loader, first: int, steps: int) -> None:
         self.loader, self.first, self.steps = loader, first, steps
@@ -125,4 +132,8 @@ class _Steps(Dataset[list[Batch]]):
         return self.steps - self.first
 
     def __getitem__(self, index: int) -> Any:
-        return self.loader.batch(self.first + index)
+        try:
+            return self.loader.batch(self.first + index)
+        except S4AugTrainError as error:
+            error.add_note(traceback.format_exc())
+            return error

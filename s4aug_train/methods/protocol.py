@@ -75,6 +75,11 @@ class Batch:
         """
         return divided(total, self.joint(count))
 
+    @property
+    def unread(self) -> dict[str, str]:
+        """Why tiles that others stand in for could not be read, by name."""
+        return {**self.labeled.unread, **(self.unlabeled.unread if self.unlabeled else {})}
+
     def seeds(self, stream: str, count: int) -> Tensor:  # [count] int64
         """Seeds of random draws, one per sample: the same for this step whatever happened before.
 

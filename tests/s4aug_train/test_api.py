@@ -147,3 +147,71 @@ def test_another_spelling_of_the_path_does_not_hide_trained_tiles(finished, demo
     manifest.write_text(json.dumps({"labeled": [], "unlabeled": [], "val": list(seen)}))
     with pytest.raises(DataError, match="were trained on"):
         api.evaluate(run.path, {"data.path": f"{demo_folder}/../{demo_folder.name}/"}, split=str(manifest))
+
+
+@pytest.fixture
+def mapped(config, tmp_path, monkeypatch):
+    """Settings of a run that reads the map of a cache of its own."""
+    monkeypatch.setenv("S4AUG_CACHE", str(tmp_path / "cache"))
+    given = {"train.pool": "map", "train.workers": 0, "train.steps": 40, "data.labeled": 4, "data.unpaired": False}
+    return config.updated({**given, "method.name": "supervised"})
+
+
+def spoil(cache, sources):
+    """Delete the decoded pixels of some files."""
+    for entry in cache.rglob("entry.json"):
+        if any(source in entry.read_text() for source in sources):
+            (entry.parent / "pixels.npy").unlink()
+
+
+def spoiling(records, cache, chosen):
+    """The records of a run whose cache loses entries after the first step."""
+    for record in records:
+        yield record
+        if isinstance(record, StepRecord) and record.step == 1:
+            spoil(cache, chosen)
+
+
+def test_a_tile_of_the_cache_that_vanishes_while_training_is_fatal_and_named(mapped, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(DataError, match=r"tile .*: the cache entry .* of .*_sat\.jpg is damaged.*data.unreadable=skip"):
+        list(spoiling(training(mapped, run), tmp_path / "cache", ["_sat"]))
+
+
+def test_tiles_of_the_cache_that_vanish_while_training_are_left_out_on_demand(mapped, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    records = training(mapped.updated({"data.unreadable": "skip"}), run)
+    first = [next(records)]
+    split = Split.read(run.split)
+    chosen = [split.labeled[0], split.val[0]]
+    records = list(spoiling(records, tmp_path / "cache", [f"{name}_sat" for name in chosen]))
+    texts = [record.text for record in [*first, *records] if isinstance(record, Note)]
+    for name in chosen:
+        assert sum(f"tile {name}: the cache entry" in text for text in texts) == 1
+    assert records[-1].tiles == len(split.val) - 1
+    assert [record.step for record in records if isinstance(record, StepRecord)] == list(range(1, 41))
+
+
+def test_a_run_of_which_no_tile_is_left_ends(mapped, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(DataError, match="none of the tiles can be read; one of them: tile"):
+        list(spoiling(training(mapped.updated({"data.unreadable": "skip"}), run), tmp_path / "cache", ["_sat"]))
+
+
+def test_a_run_goes_on_without_a_file_that_was_damaged_meanwhile(mapped, demo_folder, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(demo_folder, tmp_path / "copy")
+    run = RunFolder(tmp_path / "run")
+    config = mapped.updated({"data.path": str(copy)})
+    records = []
+    list(training(config, run, should_stop=lambda: True))
+    lost = Split.read(run.split).labeled[0]
+    image = next(copy.rglob(f"{lost.split('/')[-1]}_sat.*"))
+    image.write_bytes(image.read_bytes()[:99])
+    with pytest.raises(DataError, match="cannot be read"):
+        list(training(config, run, resume=run.last))
+    more = {"data.unreadable": "skip", "data.split": str(run.split)}
+    records = list(training(config.updated(more), run, resume=run.last))
+    assert any(isinstance(record, Note) and str(image) in record.text for record in records)
+    assert records[-1].step == 40

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from s4aug_train.data.normalization import Normalization
+from s4aug_train.errors import DataError, UnreadableError
 from s4aug_train.evaluation import evaluate
 from s4aug_train.inference import Windows
 
@@ -21,8 +24,9 @@ class FirstBand(torch.nn.Module):
         return torch.nn.functional.one_hot(images[:, 0].long() % 6, 6).permute(0, 3, 1, 2).float() * 50
 
 
-def run(tiles):
-    return evaluate(FirstBand(), tiles, NAMES, IDENTITY, Windows(32, 20), step=7, device=torch.device("cpu"))
+def run(tiles, **options):
+    windows = Windows(32, 20)
+    return evaluate(FirstBand(), tiles, NAMES, IDENTITY, windows, step=7, device=torch.device("cpu"), **options)
 
 
 def test_iou_is_that_of_a_brute_force_count_over_the_dataset(make_tile):
@@ -97,3 +101,37 @@ def test_an_evaluation_can_be_given_up(make_tile):
     )
     assert record is None
     assert seen == [1]
+
+
+class Unreliable(list):
+    """Tiles of which the second cannot be read."""
+
+    def __getitem__(self, index):
+        if index == 1:
+            raise UnreadableError("tile b is broken; repair it", "b")
+        return super().__getitem__(index)
+
+
+class GoneHalfWay:
+    """Labels of which the first rows alone can be read."""
+
+    def __init__(self, labels):
+        self.labels = labels
+
+    def __getitem__(self, rows):
+        if rows.start > 0:
+            raise UnreadableError("tile c is broken; repair it", "c")
+        return self.labels[rows]
+
+
+def test_a_tile_that_cannot_be_read_is_fatal_or_left_out_and_not_counted(make_tile):
+    tiles = [make_tile((70, 50), seed=i) for i in range(4)]
+    unreliable = Unreliable([*tiles[:3], replace(tiles[3], labels=GoneHalfWay(tiles[3].labels))])
+    with pytest.raises(UnreadableError, match="tile b is broken"):
+        run(unreliable)
+    told = []
+    record = run(unreliable, on_unreadable=lambda name, why: told.append(name))
+    assert told == ["b", "c"]
+    assert record == run([tiles[0], tiles[2]])
+    with pytest.raises(DataError, match="none of the tiles can be read; one of them: tile c is broken"):
+        run([unreliable[3]], on_unreadable=lambda name, why: None)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from s4aug_train.errors import DataError
-from s4aug_train.records import EvaluationRecord, MetricsFile, Note, StepRecord, read_metrics
+from s4aug_train.records import EvaluationRecord, LeftOut, MetricsFile, Note, StepRecord, read_metrics
 
 
 def step(number: int) -> StepRecord:
@@ -91,3 +91,15 @@ def test_damage_within_the_file_is_told_with_its_line(tmp_path, damage):
     with pytest.raises(DataError, match=r"metrics\.jsonl, line 2, is no record") as caught:
         steps(path)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_left_out_is_told_once():
+    left_out = LeftOut({"a": "a is broken; repair it"})
+    (note,) = left_out.notes()
+    assert note.text == "left out (data.unreadable=skip): a is broken; repair it"
+    left_out.add("a", "a is still broken")
+    assert list(left_out.notes()) == []
+    for i in range(8):
+        left_out.add(f"b{i}", f"b{i} is broken")
+    (note,) = left_out.notes()
+    assert "8 that cannot be read (b0, b1, b2, b3, b4 and 3 more), the first: b0 is broken" in note.text

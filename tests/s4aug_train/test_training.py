@@ -2,6 +2,8 @@
 
 import copy
 import json
+import traceback
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import s4aug_train
 from s4aug_train.engine import Checkpoint
 from s4aug_train.errors import CheckpointError, ConfigError, DataError
 from s4aug_train.presets import configured
+from s4aug_train.records import Note
 from s4aug_train.training import _class_weights, _new_network
 
 SMALL = {
@@ -198,3 +201,61 @@ def test_the_network_of_a_run_depends_on_its_seed_alone(own_data):
 
     assert torch.equal(first_weights(0), first_weights(0))
     assert not torch.equal(first_weights(0), first_weights(1))
+
+
+class Corrupt(torch.utils.data.Dataset):
+    """Tiles of which some raise."""
+
+    def __init__(self, tiles, *broken):
+        self.tiles, self.broken = tiles, broken
+
+    def __len__(self):
+        return len(self.tiles)
+
+    def __getitem__(self, index):
+        if index in self.broken:
+            raise OSError(f"item {index} is truncated")
+        return self.tiles[index]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_item_that_raises_ends_the_run_in_one_line_that_names_it(own_data, tmp_path, workers):
+    data = replace(own_data, unlabeled=Corrupt(own_data.unlabeled, 1, 2, 3, 4, 5))
+    config = configured({**SMALL, "train.workers": workers})
+    with pytest.raises(DataError, match=r"dataset item unlabeled:[1-5] cannot be read \(OSError: item") as caught:
+        s4aug_train.fit(config, out=tmp_path / "run", model=small_network(), dataset=data)
+    assert "\n" not in str(caught.value)
+    # The dataset's own line is not lost on the way from another process.
+    told = "".join(traceback.format_exception(caught.value))
+    assert "is truncated" in told
+    assert 'raise OSError(f"item' in told
+
+
+def test_items_that_raise_are_left_out_on_demand_and_told_once(own_data, tmp_path):
+    data = replace(own_data, labeled=Corrupt(own_data.labeled, 0, 3), val=Corrupt(own_data.val, 1))
+    weights = []
+    for workers in (0, 1):
+        config = configured({**SMALL, "train.workers": workers, "data.unreadable": "skip", "train.steps": 6})
+        records, out = [], tmp_path / str(workers)
+        result = s4aug_train.fit(config, out=out, model=small_network(), dataset=data, on_record=records.append)
+        assert result.evaluation.tiles == 1
+        texts = [record.text for record in records if isinstance(record, Note)]
+        for name in ("labeled:0", "labeled:3", "val:1"):
+            assert sum(f"dataset item {name} cannot be read" in text for text in texts) == 1, texts
+        weights.append(Checkpoint.read(out / "checkpoints" / "last.pt").network)
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+    notes = []
+    settings = {"model": small_network(), "dataset": data, "on_note": notes.append}
+    assert s4aug_train.evaluate(out, **settings) == result.evaluation
+    assert "val:1 cannot be read" in notes[0].text
+    with pytest.raises(DataError, match="labeled:0 cannot be read"):
+        s4aug_train.evaluate(out, {"data.unreadable": "error"}, **settings)
+
+
+def test_balanced_weights_count_the_masks_that_can_be_read(own_data):
+    train = configured({"train.class_weights": "balanced"}).train
+    some = replace(own_data, labeled=torch.utils.data.Subset(own_data.labeled, [0, 1, 3, 4]))
+    corrupt = replace(own_data, labeled=Corrupt(own_data.labeled, 2))
+    assert _class_weights(train, corrupt.dataset(skip=True)) == _class_weights(train, some.dataset())
+    with pytest.raises(DataError, match="labeled:2 cannot be read"):
+        _class_weights(train, corrupt.dataset())

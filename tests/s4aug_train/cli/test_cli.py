@@ -324,6 +324,26 @@ class TestBadInput:
         victim.write_bytes(victim.read_bytes()[:600])
         assert victim.name in failure(*fit_arguments(demo_copy, tmp_path / "r"))
 
+    def test_truncated_jpegs_can_be_lived_with_and_are_named(self, demo_copy, tmp_path):
+        victims = sorted((demo_copy / "train").glob("*_sat.jpg"))[:2]
+        for victim in victims:
+            victim.write_bytes(victim.read_bytes()[:600])
+        more = ["--set", "data.unreadable=skip"]
+        call(*fit_arguments(demo_copy, tmp_path / "r", *more, "--steps", 1))
+        result = call("split", "--data", demo_copy, "--labeled", 4, "--out", tmp_path / "s.json", *more)
+        for text in ((tmp_path / "r" / "log.txt").read_text(), result.stderr):
+            assert "2 that cannot be read" in text
+            assert all(str(victim) in text for victim in victims)
+        split = json.loads((tmp_path / "r" / "splits.json").read_text())
+        ids = {tile for part in ("labeled", "unlabeled", "val") for tile in split[part]}
+        assert not ids & {victim.name.removesuffix("_sat.jpg") for victim in victims}
+        lost = demo_copy / "train" / f"{split['val'][0]}_sat.jpg"
+        lost.write_bytes(b"")
+        assert lost.name in failure("evaluate", tmp_path / "r", "--set", "data.unreadable=error")
+        result = call("evaluate", tmp_path / "r", "--json")
+        assert json.loads(result.stdout)["tiles"] == len(split["val"]) - 1
+        assert f"{lost} is empty" in result.stderr
+
     def test_existing_out_is_not_touched(self, run, demo_folder):
         before = (run[0] / "checkpoints/last.pt").stat().st_mtime_ns
         assert "--overwrite" in failure(*fit_arguments(demo_folder, run[0], "--steps", 1))

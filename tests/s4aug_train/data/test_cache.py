@@ -3,6 +3,8 @@
 import errno
 import os
 import shutil
+import subprocess
+import sys
 import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -18,7 +20,7 @@ from s4aug_train.data import cache, raster
 from s4aug_train.data.cache import cache_folder, load_tiles
 from s4aug_train.data.layouts import TileFile
 from s4aug_train.data.palette import ClassEntry, ClassTable
-from s4aug_train.errors import DataError, S4AugTrainError
+from s4aug_train.errors import DataError, S4AugTrainError, UnreadableError
 
 TABLE = ClassTable((ClassEntry("a", value=1), ClassEntry("b", value=2), ClassEntry("unknown", value=0, ignored=True)))
 SWAPPED = ClassTable((ClassEntry("b", value=2), ClassEntry("a", value=1)))
@@ -412,3 +414,78 @@ def test_drafts_of_yesterday_are_swept_and_those_of_today_kept(demo_folder, tmp_
     load_tiles(list(find_tiles(demo_folder).labelled[:1]), DEEPGLOBE)
     assert not old.exists()
     assert new.exists()
+
+
+def test_files_that_cannot_be_decoded_are_left_out_and_named_on_demand(tmp_path):
+    files = [pair(tmp_path / "data", name) for name in ("a", "b", "c", "d")]
+    files[0].image.write_bytes(b"no picture")
+    files[1].mask.write_bytes(files[1].mask.read_bytes()[:60])
+    files[3].image.unlink()
+    with pytest.raises(UnreadableError, match=r"a\.png cannot be read.*or leave it out with data.unreadable=skip"):
+        load_tiles(files, TABLE)
+    told = {}
+    tiles = load_tiles(files, TABLE, on_unreadable=told.__setitem__)
+    assert [tile.id for tile in tiles] == ["c"]
+    assert list(told) == [str(files[0].image), str(files[1].mask), str(files[3].image)]
+    assert all(name in why and "data.unreadable" not in why for name, why in told.items())
+
+
+def test_a_cache_that_cannot_be_written_is_no_file_to_leave_out(tmp_path, folder):
+    file = pair(tmp_path / "data")
+    folder.write_text("a file in the way")
+    with pytest.raises(S4AugTrainError, match="cannot write the cache"):
+        load_tiles([file], TABLE, on_unreadable=lambda name, why: None)
+
+
+def test_a_limit_of_the_machine_is_no_damage_of_a_file(tmp_path, monkeypatch):
+    (tile,) = load_tiles([pair(tmp_path / "data")], TABLE)
+
+    def full(path, inode):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(cache, "_mapped", full)
+    with pytest.raises(S4AugTrainError, match="Too many open files") as caught:
+        np.asarray(tile.image)
+    assert not isinstance(caught.value, UnreadableError)
+
+
+def test_an_entry_that_vanishes_is_told_with_tile_and_source(tmp_path, folder):
+    file = pair(tmp_path / "data")
+    (tile,) = load_tiles([file], TABLE)
+    np.asarray(tile.labels)
+    shutil.rmtree(folder)
+    with pytest.raises(UnreadableError, match=r"tile x: the cache entry .* of .*x_mask\.png is damaged \(No such file"):
+        np.asarray(tile.labels)
+
+
+# In a process of its own: without the check it would be ended by a signal, and pytest with it.
+CUT_SHORT = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from s4aug_train.data.cache import load_tiles
+from s4aug_train.data.layouts import TileFile
+from s4aug_train.data.palette import DEEPGLOBE
+from s4aug_train.errors import UnreadableError
+
+(tile,) = load_tiles([TileFile("x", Path(sys.argv[1]), None)], DEEPGLOBE)
+whole = np.asarray(tile.image)
+content = tile.image.path.read_bytes()
+os.truncate(tile.image.path, 200)
+try:
+    np.asarray(tile.image[:, 50:])
+except UnreadableError as error:
+    print(error)
+tile.image.path.with_suffix(".new").write_bytes(content)
+tile.image.path.with_suffix(".new").rename(tile.image.path)
+print(np.array_equal(np.asarray(tile.image), whole))
+"""
+
+
+def test_a_file_cut_short_under_its_map_is_an_error_until_another_takes_its_place(tmp_path):
+    file = pair(tmp_path / "data", size=(100, 120))
+    command = [sys.executable, "-c", CUT_SHORT, str(file.image)]
+    told, again = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert "tile x: the cache entry" in told
+    assert f"of {file.image} is damaged (200 of 36128 bytes are left)" in told
+    assert again == "True"

@@ -205,3 +205,49 @@ def test_the_demo_is_made_in_the_cache_once(tmp_path, monkeypatch):
     before = len(made)
     list_tiles(DataConfig(path="demo"), lambda *call: made.append(call))
     assert len(made) == before + 1
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def test_files_that_cannot_be_read_are_in_no_part_and_named(root):
+    damage(root / "images/t04.png")
+    damage(root / "masks/t05.png")
+    damage(root / "images/u0.png")
+    with pytest.raises(DataError, match="cannot be read"):
+        load(root)
+    data = load(root, unreadable="skip")
+    parts = ids([*data.labeled, *data.unlabeled, *data.val])
+    assert sorted(parts) == sorted({*NAMES, "u1"} - {"t04", "t05"})
+    assert set(data.left_out) == {str(root / name) for name in ("images/t04.png", "masks/t05.png", "images/u0.png")}
+    assert data.skip
+
+
+def test_a_split_that_names_what_cannot_be_read_is_followed_without_it(root, tmp_path):
+    Split(("t03", "t01"), ("u1", "t19"), ("t07", "t08")).write(tmp_path / "s.json")
+    for name in ("t03", "u1", "t08"):
+        damage(root / f"images/{name}.png")
+    data = load(root, split=str(tmp_path / "s.json"), unreadable="skip")
+    assert (ids(data.labeled), ids(data.unlabeled), ids(data.val)) == (["t01"], ["t19"], ["t07"])
+    assert data.split == Split.read(tmp_path / "s.json")
+    damage(root / "images/t01.png")
+    with pytest.raises(DataError, match="leaves no labelled or no validation tile"):
+        load(root, split=str(tmp_path / "s.json"), unreadable="skip")
+
+
+@pytest.mark.parametrize(("labeled", "broken", "message"), [(17, 1, "17 labelled .* there are 16"), (5, 20, "no tile")])
+def test_too_few_labelled_tiles_left_are_refused(root, labeled, broken, message):
+    for name in NAMES[:broken]:
+        damage(root / f"masks/{name}.png")
+    with pytest.raises(DataError, match=message):
+        load(root, labeled=labeled, unreadable="skip")
+
+
+def test_validation_tiles_that_cannot_be_read_are_left_out_on_demand(root):
+    damage(root / "images/t02.png")
+    listing, told = list_tiles(config(root)), {}
+    tiles = load_validation(listing, config(root), TABLE, ["t09", "t02"], on_unreadable=told.__setitem__, workers=1)
+    assert (ids(tiles), list(told)) == (["t09"], [str(root / "images/t02.png")])
+    with pytest.raises(DataError, match="no tile to evaluate is left"):
+        load_validation(listing, config(root), TABLE, ["t02"], on_unreadable=told.__setitem__, workers=1)

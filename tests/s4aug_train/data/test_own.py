@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from s4aug_train.data.own import OwnData
-from s4aug_train.errors import DataError
+from s4aug_train.errors import DataError, UnreadableError
 
 CLASSES = ("field", "forest", "water")
 
@@ -102,3 +102,58 @@ def test_real_pixels_may_be_told():
 def test_an_empty_dataset_is_refused(part):
     with pytest.raises(DataError, match=f"dataset.{part} is empty"):
         OwnData(CLASSES, **{"labeled": Tiles(), "val": Tiles(), part: []}).dataset()
+
+
+class Corrupt(Tiles):
+    """Some of its items raise."""
+
+    def __init__(self, *broken, error=None, **options):
+        super().__init__(**options)
+        self.broken, self.error = broken, error or OSError("bad CRC")
+
+    def __getitem__(self, index):
+        if index in self.broken:
+            raise self.error
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("bad\nCRC"), ValueError("bad CRC"), KeyError("bad CRC"), IndexError("bad CRC")]
+)
+def test_whatever_a_dataset_raises_names_the_item_in_one_line(error):
+    dataset = OwnData(CLASSES, Corrupt(2, error=error), Tiles()).dataset()
+    kind = type(error).__name__
+    with pytest.raises(
+        UnreadableError, match=rf"dataset item labeled:2 cannot be read \({kind}: .*bad CRC.*\)"
+    ) as caught:
+        list(dataset.labeled)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is error
+    assert caught.value.name == "labeled:2"
+
+
+def test_full_memory_is_no_damage_of_an_item():
+    with pytest.raises(MemoryError):
+        OwnData(CLASSES, Corrupt(0, error=MemoryError()), Tiles()).dataset(skip=True)
+
+
+def test_a_first_item_that_cannot_be_read_is_fatal_or_left_out():
+    parts = CLASSES, Corrupt(0, bands=2), Corrupt(0, 1, bands=2)
+    with pytest.raises(DataError, match="labeled:0 cannot be read"):
+        OwnData(*parts).dataset()
+    dataset = OwnData(*parts).dataset(skip=True)
+    assert (dataset.bands, dataset.dtype) == (2, "uint8")
+    assert set(dataset.left_out) == {"labeled:0", "val:0", "val:1"}
+    pixels = np.concatenate([Tiles(bands=2)[i][0].numpy().reshape(2, -1) for i in (1, 2, 3)], 1)
+    np.testing.assert_allclose(dataset.normalization.mean, pixels.mean(1), rtol=1e-6)
+
+
+def test_a_part_of_which_nothing_can_be_read_is_refused():
+    with pytest.raises(DataError, match="none of the tiles can be read; one of them: dataset item val:0"):
+        OwnData(CLASSES, Tiles(), Corrupt(0, 1, 2, 3)).dataset(skip=True)
+
+
+def test_an_item_that_is_no_tile_is_refused_even_where_unreadable_ones_are_left_out():
+    with pytest.raises(DataError, match=r"must be \(image, mask\)") as caught:
+        OwnData(CLASSES, [{"img": 1}], Tiles()).dataset(skip=True)
+    assert not isinstance(caught.value, UnreadableError)

@@ -1,14 +1,15 @@
 """Crops depend on (seed, step, stream) alone, show every tile, and cut image, labels and validity at one place."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from s4aug_train.data.cache import Tile
+from s4aug_train.data.cache import ArrayFile, Tile
 from s4aug_train.data.pool import Pool
-from s4aug_train.errors import DataError
+from s4aug_train.errors import DataError, UnreadableError
 
 
 def tile(name="t", size=(40, 50), *, bands=2, dtype=np.uint16, labelled=True, valid=None) -> Tile:
@@ -157,3 +158,78 @@ def test_a_pool_without_tiles_or_of_two_kinds_is_refused():
         pool(tile(), tile("u", bands=3))
     with pytest.raises(DataError, match="tile u has 2 bands of uint8, tile t 2 of uint16"):
         pool(tile(), tile("u", dtype=np.uint8))
+
+
+class Unreliable(list):
+    """Tiles of which some cannot be read."""
+
+    broken = ()
+
+    def __getitem__(self, index):
+        found = super().__getitem__(index)
+        if found.id in self.broken:
+            raise UnreadableError(f"tile {found.id} is broken; repair it", found.id)
+        return found
+
+
+def unreliable(*broken: str, skip=True, **options) -> Pool:
+    source = Pool(Unreliable(tile(f"t{i}") for i in range(6)), 16, labelled=True, skip=skip, **options)
+    source.tiles.broken = broken
+    return source
+
+
+def test_the_next_in_the_order_stands_in_for_a_tile_that_cannot_be_read():
+    whole, source = unreliable(), unreliable("t2", "t4")
+    order = [name for step in range(3) for name in whole.crops(0, step, "s", 2).ids]
+    for step in range(3):
+        expected, found = whole.crops(0, step, "s", 2), source.crops(0, step, "s", 2)
+        assert set(found.unread) <= {"t2", "t4"}
+        for n, (name, other) in enumerate(zip(expected.ids, found.ids, strict=True), 2 * step):
+            following = [each for each in (order[n:] + order[:n]) if each not in ("t2", "t4")]
+            assert other == following[0]
+            assert name == other or "broken; repair it" in found.unread[name]
+        assert_same(found, unreliable("t4", "t2").crops(0, step, "s", 2))
+
+
+def test_a_tile_that_comes_back_is_shown_again():
+    source = unreliable("t2")
+    expected = unreliable().crops(0, 0, "s", 6)
+    assert "t2" not in source.crops(0, 0, "s", 6).ids
+    source.tiles.broken = ()
+    found = source.crops(0, 0, "s", 6)
+    assert_same(found, expected)
+    assert not found.unread
+
+
+def test_a_tile_that_cannot_be_read_is_an_error_unless_skipped_and_so_are_all_of_them():
+    with pytest.raises(
+        UnreadableError, match="tile t2 is broken; repair it, or leave it out with data.unreadable=skip"
+    ):
+        unreliable("t2", skip=False).crops(0, 0, "s", 6)
+    with pytest.raises(DataError, match="none of the tiles can be read; one of them: tile t.* is broken"):
+        unreliable(*(f"t{i}" for i in range(6))).crops(0, 0, "s", 2)
+
+
+@pytest.mark.parametrize("part", ["image", "labels", "valid"])
+def test_a_file_of_the_cache_that_vanishes_is_noticed_before_it_is_cut(tmp_path, part):
+    def of_files(name) -> Tile:
+        made = tile(name, valid=np.ones((40, 50), bool))
+        arrays = {}
+        for kind in ("image", "labels", "valid"):
+            np.save(tmp_path / f"{name}-{kind}.npy", getattr(made, kind))
+            array = getattr(made, kind)
+            arrays[kind] = ArrayFile(tmp_path / f"{name}-{kind}.npy", array.shape, array.dtype, name)
+        return replace(made, **arrays)
+
+    tiles = [of_files("a"), of_files("b")]
+    sources = {skip: Pool(tiles, 16, labelled=True, skip=skip) for skip in (True, False)}
+    bare = Pool(tiles, 16, labelled=False, skip=True)
+    assert set(sources[True].crops(0, 0, "s", 2).ids) == {"a", "b"}
+    (tmp_path / f"a-{part}.npy").unlink()
+    found = sources[True].crops(0, 0, "s", 2)
+    assert found.ids == ("b", "b")
+    assert "tile a: the cache entry" in found.unread["a"]
+    with pytest.raises(UnreadableError, match="tile a: the cache entry .* is damaged"):
+        sources[False].crops(0, 0, "s", 2)
+    # Labels that are not cut may be gone.
+    assert set(bare.crops(0, 0, "s", 2).ids) == ({"a", "b"} if part == "labels" else {"b"})
