@@ -1,6 +1,7 @@
 """One run, from settings to records: data, network, method and loop put together."""
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,18 @@ from .data.dataset import Dataset, Progress, list_tiles, load_dataset
 from .data.own import OwnData
 from .data.pool import Pool
 from .data.resident import held_on, place
-from .engine import Checkpoint, Loader, RunFolder, TrainingState, choose_device, clear, environment, train
+from .engine import (
+    Checkpoint,
+    Loader,
+    RunFolder,
+    TrainingState,
+    choose_device,
+    clear,
+    environment,
+    set_aside,
+    tidy,
+    train,
+)
 from .errors import CheckpointError, ConfigError
 from .evaluation import evaluate_tiles
 from .files import write_json, write_text
@@ -43,7 +55,8 @@ def training(
     *,
     model: nn.Module | None = None,
     data: OwnData | None = None,
-    resume: Path | None = None,
+    resume: Checkpoint | None = None,
+    passed_over: Mapping[Path, str] | None = None,
     overwrite: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Progress | None = None,
@@ -56,6 +69,7 @@ def training(
         model: A network in place of the one that the settings name.
         data: Datasets in place of the folder that the settings name.
         resume: A checkpoint to go on from.
+        passed_over: Damaged checkpoints of the run, each with the warning to yield; they are kept under other names.
         overwrite: Give up what the folder holds, once everything is ready to begin.
         should_stop: Asked after each step; when true a checkpoint is written and the run ends.
         on_progress: Called with what is being done, how much is done, and of how much.
@@ -77,6 +91,7 @@ def training(
     if overwrite:
         clear(run)
     run.path.mkdir(parents=True, exist_ok=True)
+    tidy(run)
     metrics = MetricsFile(run.metrics, state.step, state.evaluated)
     _describe(run, config, dataset, device)
     on_step = named(on_progress, "training")
@@ -85,8 +100,13 @@ def training(
         snapshot = _checkpoint(state, config, dataset)
         if improved:
             snapshot.write(run.best)
-        snapshot.write(run.last)
+        snapshot.write(run.last, run.previous)
 
+    for path, warning in (passed_over or {}).items():
+        yield Note(f"{warning}; the damaged file is kept as {set_aside(path).name}")
+    if resume is not None and not run.last.exists():
+        # Where nothing is left to train, nothing else would write it.
+        save(False)
     yield Note(where)
     for record in train(
         state,
@@ -145,12 +165,11 @@ def _prepared(
     config: Config,
     model: nn.Module | None,
     data: OwnData | None,
-    resume: Path | None,
+    checkpoint: Checkpoint | None,
     device: torch.device,
     on_progress: Progress | None,
 ) -> tuple[Dataset, TrainingState]:
     """Decoded tiles, and the state that the run begins or goes on from; what is wrong is told as early as can be."""
-    checkpoint = None if resume is None else Checkpoint.read(resume)
     if data is None:
         list_tiles(config.data, on_progress)  # a wrong folder is told before a download
     begins = checkpoint is None and config.model.factory is None
@@ -170,7 +189,8 @@ def _prepared(
     state = TrainingState(network.to(device), make_method(_setup(config, dataset)), config.train, device)
     if checkpoint is not None:
         check_resumable(checkpoint, config, dataset)
-        state.load(checkpoint.step, checkpoint.best, checkpoint.network, checkpoint.training)
+        # Optimizers go on in the very tensors that they load.
+        state.load(checkpoint.step, checkpoint.best, checkpoint.network, copy.deepcopy(checkpoint.training))
     return dataset, state
 
 

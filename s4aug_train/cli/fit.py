@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from ..config import Config, read_settings
-from ..engine import Checkpoint, RunFolder, claim, find_checkpoint, fresh_run, held
+from ..engine import Resumption, RunFolder, chosen, claim, find_checkpoint, fresh_run, held, newest
 from ..errors import ConfigError
 from ..presets import ABOUT, configured
 from ..records import EvaluationRecord, read_metrics
@@ -58,7 +58,7 @@ from .reporter import Reporter, evaluation_table
     is_flag=False,
     flag_value="auto",
     metavar="[auto|PATH]",
-    help="Go on from the newest checkpoint in --out (or begin, if there is none), or from PATH.",
+    help="Go on from the newest checkpoint in --out that can be read (or begin, if there is none), or from PATH.",
 )
 @click.option("--overwrite", is_flag=True, help="Give up the run that --out holds.")
 def fit(
@@ -74,14 +74,14 @@ def fit(
     typed = settings_of(options, assignments)
     given = {**(read_settings(config_file) if config_file else {}), **typed}
     _check_usage(typed, resume, overwrite)
-    run, checkpoint = _run_folder(out, resume)
-    config = _resolved(given, preset_name, checkpoint, run if resume else None)
+    run, found = _run_folder(out, resume)
+    config = _resolved(given, preset_name, found, run if resume else None)
     require_named(config, typed)
     if run is not None:
         claim(run, resume=resume is not None, overwrite=overwrite)
     run = run or fresh_run(Path("runs"), config.method.name)
     with held(run), Reporter(run.log) as reporter, _signals() as signals:
-        last = _train(config, run, checkpoint, overwrite, signals, reporter)
+        last = _train(config, run, found, overwrite, signals, reporter)
         if signals:
             reporter.line(f"stopped; go on with: s4aug-train fit --out {shlex.quote(str(run.path))} --resume")
             raise SystemExit(128 + signals[0])
@@ -100,28 +100,29 @@ def _check_usage(typed: dict[str, Any], resume: str | None, overwrite: bool) -> 
         raise click.UsageError("--split names the tiles; leave out --labeled and --val")
 
 
-def _run_folder(out: Path | None, resume: str | None) -> tuple[RunFolder | None, Path | None]:
-    """The run folder that is named (or follows from the checkpoint), and the checkpoint to go on from."""
+def _run_folder(out: Path | None, resume: str | None) -> tuple[RunFolder | None, Resumption | None]:
+    """The run folder that is named (or follows from the checkpoint), and what to go on from."""
     run = RunFolder(out) if out else None
     if resume is None:
         return run, None
     if resume == "auto":
         if run is None:
             raise ConfigError("--resume needs --out RUN, or a checkpoint: --resume runs/NAME/checkpoints/last.pt")
-        return run, next((path for path in (run.last, run.best) if path.exists()), None)
+        return run, newest(run)
     path = find_checkpoint(Path(resume))
     home = RunFolder(path.parent.parent)
     if run is None and not (path.parent.name == "checkpoints" and home.config.exists()):
         raise ConfigError(f"--resume {resume} is not in the folder of a run; say with --out where to go on")
-    return run or home, path
+    run = run or home
+    return run, chosen(path, run)
 
 
 def _resolved(
-    given: dict[str, Any], preset_name: str | None, checkpoint: Path | None, resumed: RunFolder | None
+    given: dict[str, Any], preset_name: str | None, found: Resumption | None, resumed: RunFolder | None
 ) -> Config:
     """Preset, then what the demo means, then what was asked for; a resumed run begins from its own settings."""
-    if checkpoint is not None:
-        config = Checkpoint.read(checkpoint).config
+    if found is not None:
+        config = found.checkpoint.config
     elif resumed is not None and resumed.config.exists():
         config = Config().updated(read_settings(resumed.config))
     else:
@@ -142,7 +143,7 @@ def _print_best(run: RunFolder) -> None:
 def _train(
     config: Config,
     run: RunFolder,
-    checkpoint: Path | None,
+    found: Resumption | None,
     overwrite: bool,
     signals: list[int],
     reporter: Reporter,
@@ -158,7 +159,8 @@ def _train(
     for record in training(
         config,
         run,
-        resume=checkpoint,
+        resume=found.checkpoint if found else None,
+        passed_over=found.passed_over if found else None,
         overwrite=overwrite,
         should_stop=lambda: bool(signals),
         on_progress=progress,

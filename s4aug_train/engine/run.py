@@ -1,6 +1,7 @@
 """The folder of a run, and how a user names one."""
 
 import contextlib
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError, ConfigError
+from ..files import remove_remains
 
 try:
     import fcntl
@@ -61,9 +63,19 @@ class RunFolder:
         return self.path / "checkpoints" / "last.pt"
 
     @property
+    def previous(self) -> Path:
+        """The checkpoint before the newest."""
+        return self.path / "checkpoints" / "previous.pt"
+
+    @property
     def best(self) -> Path:
         """The checkpoint of the best validation mIoU."""
         return self.path / "checkpoints" / "best.pt"
+
+    @property
+    def checkpoints(self) -> tuple[Path, ...]:
+        """All of them, in the order in which a run would go on from them."""
+        return self.last, self.previous, self.best
 
 
 def fresh_run(parent: Path, name: str) -> RunFolder:
@@ -99,8 +111,22 @@ def claim(run: RunFolder, *, resume: bool, overwrite: bool) -> None:
 
 def clear(run: RunFolder) -> None:
     """Give up a run: its own files go, others stay."""
-    for file in (run.last, run.best, run.metrics, run.split, run.environment, run.config):
+    damaged = [aside for file in run.checkpoints for aside in file.parent.glob(f"{file.name}.damaged*")]
+    for file in (*damaged, *run.checkpoints, run.metrics, run.split, run.environment, run.config):
         file.unlink(missing_ok=True)
+
+
+def tidy(run: RunFolder) -> None:
+    """Remove what a killed process had not finished writing; only for the one that holds the run."""
+    for file in (*run.checkpoints, run.metrics, run.split, run.environment, run.config):
+        remove_remains(file)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file, so that nothing takes its place or is taken for it; tells the new name."""
+    names = (f"{path.name}.damaged{number or ''}" for number in itertools.count())
+    aside = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+    return path.replace(aside)
 
 
 @contextmanager
@@ -137,8 +163,9 @@ def find_checkpoint(path: Path) -> Path:
     """
     if path.is_file():
         return path
-    last = RunFolder(path).last
-    if last.is_file():
-        return last
+    run = RunFolder(path)
+    for checkpoint in (run.last, run.previous):
+        if checkpoint.is_file():
+            return checkpoint
     what = f"the folder {path} holds no checkpoints/last.pt" if path.is_dir() else f"{path} does not exist"
     raise CheckpointError(f"{what}; give a run folder of s4aug-train fit, or a checkpoint file")
