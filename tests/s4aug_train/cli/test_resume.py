@@ -1,5 +1,6 @@
 """`fit --resume` beside damaged checkpoints: they are passed over, told of and kept."""
 
+import hashlib
 import io
 import os
 import pickle
@@ -46,6 +47,10 @@ class Bomb:
         return os.mkdir, (str(self.folder),)
 
 
+def hash_of(content):
+    return hashlib.sha256(content).hexdigest()
+
+
 def zipped(name, content):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
@@ -80,7 +85,7 @@ def test_a_damaged_last_checkpoint_is_passed_over_told_of_and_kept(whole, run, t
     assert f"{run.last} was passed over (" in warning
     assert f"going on from {run.previous} (step 3); the damaged file is kept as last.pt.damaged" in warning
     assert warning in run.log.read_text()
-    assert run.last.with_name("last.pt.damaged").read_bytes() == damaged
+    assert hash_of(run.last.with_name("last.pt.damaged").read_bytes()) == hash_of(damaged)
     assert not (tmp_path / "exploded").exists()
     # Previous.pt is of before the last evaluation, which comes again.
     assert "s4net after 3 steps" in result.stdout
