@@ -16,9 +16,10 @@ from .data.palette import ClassTable
 from .data.pool import check_alike
 from .data.readable import first_readable
 from .data.split import Split
-from .engine import Checkpoint, RunFolder, choose_device, claim, find_checkpoint, fresh_run, held
+from .engine import Checkpoint, RunFolder, choose_device, claim, find_checkpoint, fresh_run, held, newest
 from .errors import CheckpointError, ConfigError, DataError
 from .evaluation import evaluate_tiles
+from .ranks import here
 from .records import EvaluationRecord, LeftOut, Note, Record
 from .training import named, training
 
@@ -57,7 +58,7 @@ def fit(
         model: A network that maps [B, bands, H, W] to logits [B, K, H, W], or at a stride; by default what
             `config.model` says. It is trained in place.
         dataset: Tiles of the user's; by default those of `config.data`.
-        resume: Go on from the newest checkpoint in `out`, or begin if there is none.
+        resume: Go on from the newest checkpoint in `out` that can be read, or begin if there is none.
         overwrite: Give up the run that `out` holds.
         on_record: Called with each record as it is written.
         on_progress: Called with what is being done, how much is done, and of how much.
@@ -71,18 +72,20 @@ def fit(
     """
     if resume and (out is None or overwrite):
         raise ConfigError("resume=True needs out, and excludes overwrite=True")
+    ranks = here()
     if out is not None:
-        claim(RunFolder(Path(out)), resume=resume, overwrite=overwrite)
-    run = RunFolder(Path(out)) if out is not None else fresh_run(Path("runs"), config.method.name)
-    checkpoint = next((path for path in (run.last, run.best) if resume and path.exists()), None)
+        claim(RunFolder(Path(out)), resume=resume, overwrite=overwrite, ranks=ranks)
+    run = RunFolder(Path(out)) if out is not None else fresh_run(Path("runs"), config.method.name, ranks)
     last = None
-    with held(run):
+    with held(run, ranks):
+        found = newest(run) if resume else None
         for record in training(
             config,
             run,
             model=model,
             data=dataset,
-            resume=checkpoint,
+            resume=found.checkpoint if found else None,
+            passed_over=found.passed_over if found else None,
             overwrite=overwrite,
             should_stop=should_stop,
             on_progress=on_progress,

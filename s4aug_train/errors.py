@@ -37,5 +37,18 @@ class CheckpointError(S4AugTrainError, RuntimeError):
     """A checkpoint cannot be read or does not belong to this run."""
 
 
+class DamagedError(CheckpointError):
+    """A file is there and cannot be read as a checkpoint.
+
+    Args:
+        reason: What is wrong with it, without its name.
+        message: The whole line.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class TrainingError(S4AugTrainError, RuntimeError):
     """Training cannot go on."""

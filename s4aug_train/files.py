@@ -1,5 +1,6 @@
 """Files that are whole or absent: written under a temporary name, synced, renamed."""
 
+import glob
 import hashlib
 import json
 import os
@@ -29,12 +30,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
         # Where even the folder cannot be, this fails as well, and must not hide the reason.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def remove_remains(path: Path) -> None:
+    """Remove what killed writers of `path` left under temporary names; nobody else may be writing it."""
+    for remains in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        remains.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -66,6 +74,16 @@ def content_hash(value: Any) -> str:
     """SHA-256 (hex, 16 characters) of the canonical JSON of `value`."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name outlive a loss of power, where a system lets folders be synced."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _unwritable(path: Path, error: OSError) -> S4AugTrainError:

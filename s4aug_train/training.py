@@ -1,6 +1,7 @@
 """One run, from settings to records: data, network, method and loop put together."""
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -16,7 +17,18 @@ from .data.own import OwnData
 from .data.pool import Pool
 from .data.readable import readable
 from .data.resident import held_on, place
-from .engine import Checkpoint, Loader, RunFolder, TrainingState, choose_device, clear, environment, train
+from .engine import (
+    Checkpoint,
+    Loader,
+    RunFolder,
+    TrainingState,
+    choose_device,
+    clear,
+    environment,
+    set_aside,
+    tidy,
+    train,
+)
 from .errors import CheckpointError, ConfigError
 from .evaluation import evaluate_tiles
 from .files import write_json, write_text
@@ -53,7 +65,8 @@ def training(
     *,
     model: nn.Module | None = None,
     data: OwnData | None = None,
-    resume: Path | None = None,
+    resume: Checkpoint | None = None,
+    passed_over: Mapping[Path, str] | None = None,
     overwrite: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Progress | None = None,
@@ -66,6 +79,7 @@ def training(
         model: A network in place of the one that the settings name.
         data: Datasets in place of the folder that the settings name.
         resume: A checkpoint to go on from.
+        passed_over: Damaged checkpoints of the run, each with the warning to yield; they are kept under other names.
         overwrite: Give up what the folder holds, once everything is ready to begin.
         should_stop: Asked after each step; when true a checkpoint is written and the run ends.
         on_progress: Called with what is being done, how much is done, and of how much.
@@ -89,26 +103,32 @@ def training(
             state.network.compile()
         # Before the first of them writes.
         ranks.check_same("settings, tiles and steps done", (config.to_dict(), dataset.split.hash, state.step))
+        began = state.step
         journal = _journal(run, config, dataset, state, loader, overwrite) if ranks.first else None
         left_out = LeftOut(dataset.left_out)
         guards = Guards(compared=state.method.valid_by_geometry)
+        save = partial(_save, run, state, config, dataset) if ranks.first else lambda improved: None
+        kept = _kept_aside(passed_over or {}) if ranks.first else []
+        if resume is not None and not run.last.exists():
+            # Where nothing is left to train, nothing else would write it.
+            save(False)
         on_step = named(on_progress, "training")
         records = train(
             state,
             loader,
             evaluate=partial(_evaluate, state, dataset, config.train, ranks, left_out, should_stop, on_progress),
-            save=partial(_save, run, state, config, dataset) if ranks.first else lambda improved: None,
+            save=save,
             left_out=left_out,
             should_stop=lambda: ranks.any(should_stop()),
             on_step=lambda step: on_step(step, config.train.steps),
             ranks=ranks,
         )
-        for record in chain(_notes(where, config.train, loader), records):
+        for record in chain(kept, _notes(where, config.train, loader), records):
             for each in (*left_out.notes(), record, *guards.notes(record)):
                 if journal is not None:
                     journal.append(each)
                 yield each
-        if journal is not None and state.step == config.train.steps:
+        if journal is not None and began < state.step == config.train.steps:
             yield from hints(read_metrics(run.metrics))
 
 
@@ -138,6 +158,7 @@ def _journal(
     if overwrite:
         clear(run)
     run.path.mkdir(parents=True, exist_ok=True)
+    tidy(run)
     metrics = MetricsFile(run.metrics, state.step, state.evaluated)
     write_text(run.config, config.to_yaml())
     dataset.split.write(run.split)
@@ -148,11 +169,18 @@ def _journal(
     return Journal(metrics, Board(run, state.step, state.evaluated, panel=panel))
 
 
+def _kept_aside(passed_over: Mapping[Path, str]) -> list[Note]:
+    """Damaged checkpoints, each renamed, and the warning that tells of it."""
+    return [
+        Note(f"{warning}; the damaged file is kept as {set_aside(path).name}") for path, warning in passed_over.items()
+    ]
+
+
 def _save(run: RunFolder, state: TrainingState, config: Config, dataset: Dataset, improved: bool) -> None:
     snapshot = _checkpoint(state, config, dataset)
     if improved:
         snapshot.write(run.best)
-    snapshot.write(run.last)
+    snapshot.write(run.last, run.previous)
 
 
 def _evaluate(
@@ -229,13 +257,12 @@ def _prepared(
     config: Config,
     model: nn.Module | None,
     data: OwnData | None,
-    resume: Path | None,
+    checkpoint: Checkpoint | None,
     device: torch.device,
     ranks: Ranks,
     on_progress: Progress | None,
 ) -> tuple[Dataset, TrainingState]:
     """Decoded tiles, and the state that the run begins or goes on from; what is wrong is told as early as can be."""
-    checkpoint = None if resume is None else Checkpoint.read(resume)
     if data is not None and config.method.name == "full":
         raise ConfigError(
             "--method full needs the masks of the unlabelled tiles: put them into dataset.labeled instead"
@@ -259,7 +286,8 @@ def _prepared(
     state = TrainingState(network, make_method(_setup(config, dataset)), config.train, device, ranks)
     if checkpoint is not None:
         check_resumable(checkpoint, config, dataset)
-        state.load(checkpoint.step, checkpoint.best, checkpoint.network, checkpoint.training)
+        # Optimizers go on in the very tensors that they load.
+        state.load(checkpoint.step, checkpoint.best, checkpoint.network, copy.deepcopy(checkpoint.training))
     return dataset, state
 
 

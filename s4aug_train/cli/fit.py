@@ -3,7 +3,7 @@
 import shlex
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -12,10 +12,10 @@ import click
 from rich.console import Console
 
 from ..config import Config, read_settings
-from ..engine import Checkpoint, RunFolder, claim, find_checkpoint, fresh_run, held
+from ..engine import Resumption, RunFolder, chosen, claim, find_checkpoint, fresh_run, held, newest
 from ..errors import ConfigError
 from ..presets import ABOUT, configured
-from ..ranks import Ranks, here
+from ..ranks import here
 from ..records import EvaluationRecord, read_metrics
 from ..training import training
 from .options import (
@@ -60,7 +60,7 @@ from .reporter import Reporter, evaluation_table
     is_flag=False,
     flag_value="auto",
     metavar="[auto|PATH]",
-    help="Go on from the newest checkpoint in --out (or begin, if there is none), or from PATH.",
+    help="Go on from the newest checkpoint in --out that can be read (or begin, if there is none), or from PATH.",
 )
 @click.option("--overwrite", is_flag=True, help="Give up the run that --out holds.")
 def fit(
@@ -77,19 +77,17 @@ def fit(
     typed = settings_of(options, assignments)
     given = {**(read_settings(config_file) if config_file else {}), **typed}
     _check_usage(typed, resume, overwrite)
-    _check_out(out, ranks)
     if ranks.restarts:
         # The same command again, after a process had failed.
         resume, overwrite = resume or "auto", False
-    run, checkpoint = _run_folder(out, resume)
-    config = _resolved(given, preset_name, checkpoint, run if resume else None)
+    run, found = _run_folder(out, resume)
+    config = _resolved(given, preset_name, found, run if resume else None)
     require_named(config, typed)
-    if run is not None and ranks.first:
-        claim(run, resume=resume is not None, overwrite=overwrite)
-    run = run or fresh_run(Path("runs"), config.method.name)
-    holding = held(run) if ranks.first else nullcontext()
-    with holding, Reporter(run.log, quiet=not ranks.first) as reporter, _signals() as signals:
-        last = _train(config, run, checkpoint, overwrite, signals, reporter)
+    if run is not None:
+        claim(run, resume=resume is not None, overwrite=overwrite, ranks=ranks)
+    run = run or fresh_run(Path("runs"), config.method.name, ranks)
+    with held(run, ranks), Reporter(run.log, quiet=not ranks.first) as reporter, _signals() as signals:
+        last = _train(config, run, found, overwrite, signals, reporter)
         if signals:
             reporter.line(f"stopped; go on with: s4aug-train fit --out {shlex.quote(str(run.path))} --resume")
             raise SystemExit(128 + signals[0])
@@ -110,33 +108,29 @@ def _check_usage(typed: dict[str, Any], resume: str | None, overwrite: bool) -> 
         raise click.UsageError("--split names the tiles; leave out --labeled and --val")
 
 
-def _check_out(out: Path | None, ranks: Ranks) -> None:
-    if ranks.count > 1 and out is None:
-        raise ConfigError("several processes need --out RUN, so that all mean one folder")
-
-
-def _run_folder(out: Path | None, resume: str | None) -> tuple[RunFolder | None, Path | None]:
-    """The run folder that is named (or follows from the checkpoint), and the checkpoint to go on from."""
+def _run_folder(out: Path | None, resume: str | None) -> tuple[RunFolder | None, Resumption | None]:
+    """The run folder that is named (or follows from the checkpoint), and what to go on from."""
     run = RunFolder(out) if out else None
     if resume is None:
         return run, None
     if resume == "auto":
         if run is None:
             raise ConfigError("--resume needs --out RUN, or a checkpoint: --resume runs/NAME/checkpoints/last.pt")
-        return run, next((path for path in (run.last, run.best) if path.exists()), None)
+        return run, newest(run)
     path = find_checkpoint(Path(resume))
     home = RunFolder(path.parent.parent)
     if run is None and not (path.parent.name == "checkpoints" and home.config.exists()):
         raise ConfigError(f"--resume {resume} is not in the folder of a run; say with --out where to go on")
-    return run or home, path
+    run = run or home
+    return run, chosen(path, run)
 
 
 def _resolved(
-    given: dict[str, Any], preset_name: str | None, checkpoint: Path | None, resumed: RunFolder | None
+    given: dict[str, Any], preset_name: str | None, found: Resumption | None, resumed: RunFolder | None
 ) -> Config:
     """Preset, then what the demo means, then what was asked for; a resumed run begins from its own settings."""
-    if checkpoint is not None:
-        config = Checkpoint.read(checkpoint).config
+    if found is not None:
+        config = found.checkpoint.config
     elif resumed is not None and resumed.config.exists():
         config = Config().updated(read_settings(resumed.config))
     else:
@@ -157,7 +151,7 @@ def _print_best(run: RunFolder) -> None:
 def _train(
     config: Config,
     run: RunFolder,
-    checkpoint: Path | None,
+    found: Resumption | None,
     overwrite: bool,
     signals: list[int],
     reporter: Reporter,
@@ -173,7 +167,8 @@ def _train(
     for record in training(
         config,
         run,
-        resume=checkpoint,
+        resume=found.checkpoint if found else None,
+        passed_over=found.passed_over if found else None,
         overwrite=overwrite,
         should_stop=lambda: bool(signals),
         on_progress=progress,

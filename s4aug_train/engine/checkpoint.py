@@ -1,7 +1,9 @@
 """Checkpoints: whole or absent, readable without running code, holding all that going on needs."""
 
+import os
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from ..config import Config
 from ..data.normalization import Normalization
 from ..data.palette import ClassEntry, ClassTable
 from ..data.split import PARTS, Split
-from ..errors import CheckpointError
+from ..errors import CheckpointError, DamagedError
 from ..files import atomic_path
 from ..model import GIVEN, UNet, own_network
 
@@ -48,8 +50,17 @@ class Checkpoint:
     network: Mapping[str, Tensor]
     training: Mapping[str, Any]
 
-    def write(self, path: Path) -> None:
-        """Write to `path`, whole or not at all."""
+    def write(self, path: Path, previous: Path | None = None) -> None:
+        """Write to `path`, whole or not at all.
+
+        Args:
+            path: The file.
+            previous: What an older file at `path` is renamed to once the new one has been written, synced and read
+                back. A kill between the two renames leaves `previous` alone.
+
+        Raises:
+            S4AugTrainError: It cannot be written; older files stay as they were.
+        """
         content = {
             "version": VERSION,
             "step": self.step,
@@ -64,11 +75,10 @@ class Checkpoint:
             "training": dict(self.training),
         }
         with atomic_path(path) as temporary:
-            try:
-                torch.save(content, temporary)
-            except RuntimeError as error:
-                # What torch makes of a failed write, for example to a full disk.
-                raise OSError(f"{str(error).splitlines()[0]} (a full disk?)") from error
+            _save(content, temporary)
+            if previous is not None:
+                with suppress(FileNotFoundError):
+                    path.replace(previous)
 
     @classmethod
     def read(cls, path: Path) -> "Checkpoint":
@@ -78,28 +88,28 @@ class Checkpoint:
             CheckpointError: It is missing, damaged, or none of ours.
         """
         try:
-            # torch does not look at the checksums itself.
-            with zipfile.ZipFile(path) as archive:
-                if archive.testzip() is not None:
-                    raise zipfile.BadZipFile
+            _check_sums(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError as error:
             raise CheckpointError(
                 f"no checkpoint at {path}; give a run folder or a file of its checkpoints/"
             ) from error
         except OSError as error:
-            raise CheckpointError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
+            reason = error.strerror or str(error)
+            raise DamagedError(reason, f"cannot read {path}: {reason}; check its permissions") from error
         except Exception as error:
-            raise CheckpointError(
+            raise DamagedError(
+                f"damaged or not one of ours: {type(error).__name__}",
                 f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is damaged or not one of ours: "
-                f"use another of the run's checkpoints/"
+                f"use another of the run's checkpoints/, previous.pt or best.pt",
             ) from error
         try:
             return cls._from_content(content if isinstance(content, dict) else {})
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise CheckpointError(
+            raise DamagedError(
+                f"not one of ours, or of another version: {error!r}",
                 f"{path} is no checkpoint of s4aug-train, or of another version: {error!r}; give a file of a run's "
-                f"checkpoints/"
+                f"checkpoints/",
             ) from error
 
     @classmethod
@@ -153,3 +163,36 @@ class Checkpoint:
             return self.network
         partner = self.training.get("partner", {})
         return {key.removeprefix("network."): value for key, value in partner.items() if key.startswith("network.")}
+
+
+def _save(content: Mapping[str, Any], path: Path) -> None:
+    """Write, sync and read back.
+
+    Raises:
+        OSError: One of these failed.
+    """
+    try:
+        with path.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except RuntimeError as error:
+        # torch hides why a write failed, for example on a full disk, behind an error of its own.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise OSError(f"{str(error).splitlines()[0]} (a full disk?)") from error
+    try:
+        _check_sums(path)
+    except Exception as error:
+        raise OSError(f"what was written cannot be read back ({type(error).__name__}: a failing disk?)") from error
+
+
+def _check_sums(path: Path) -> None:
+    """Hold a file to its own checksums, at which torch does not look.
+
+    Raises:
+        BadZipFile: One is wrong, or the file has none.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile

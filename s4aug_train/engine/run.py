@@ -1,6 +1,7 @@
 """The folder of a run, and how a user names one."""
 
 import contextlib
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError, ConfigError
+from ..files import remove_remains
+from ..ranks import ALONE, Ranks
 
 try:
     import fcntl
@@ -70,13 +73,29 @@ class RunFolder:
         return self.path / "checkpoints" / "last.pt"
 
     @property
+    def previous(self) -> Path:
+        """The checkpoint before the newest."""
+        return self.path / "checkpoints" / "previous.pt"
+
+    @property
     def best(self) -> Path:
         """The checkpoint of the best validation mIoU."""
         return self.path / "checkpoints" / "best.pt"
 
+    @property
+    def checkpoints(self) -> tuple[Path, ...]:
+        """All of them, in the order in which a run would go on from them."""
+        return self.last, self.previous, self.best
 
-def fresh_run(parent: Path, name: str) -> RunFolder:
-    """A numbered folder that did not exist before, `parent/001-name`; it is made, so that no other run takes it."""
+
+def fresh_run(parent: Path, name: str, ranks: Ranks = ALONE) -> RunFolder:
+    """A numbered folder that did not exist before, `parent/001-name`; it is made, so that no other run takes it.
+
+    Raises:
+        ConfigError: There are several processes, each of which would take another one.
+    """
+    if ranks.count > 1:
+        raise ConfigError("several processes need --out RUN, so that all mean one folder")
     while True:
         taken = [int(m[0]) for p in parent.glob("[0-9]*") if (m := re.match(r"\d+", p.name))]
         run = RunFolder(parent / f"{max(taken, default=0) + 1:03d}-{re.sub('[^0-9A-Za-z_.-]', '-', name)}")
@@ -85,12 +104,14 @@ def fresh_run(parent: Path, name: str) -> RunFolder:
             return run
 
 
-def claim(run: RunFolder, *, resume: bool, overwrite: bool) -> None:
-    """Hold a run folder to being new, resumed or given up; nothing is touched yet.
+def claim(run: RunFolder, *, resume: bool, overwrite: bool, ranks: Ranks = ALONE) -> None:
+    """Hold a run folder to being new, resumed or given up; nothing is touched yet. The first process asks for all.
 
     Raises:
         ConfigError: It holds something and neither was asked for; or it is no run folder.
     """
+    if not ranks.first:
+        return
     if run.path.is_file():
         raise ConfigError(f"--out {run.path} is a file; give a folder")
     # A run that failed before it began leaves a log and nothing else.
@@ -108,19 +129,39 @@ def claim(run: RunFolder, *, resume: bool, overwrite: bool) -> None:
 
 def clear(run: RunFolder) -> None:
     """Give up a run: its own files go, others stay."""
-    for file in (run.last, run.best, run.metrics, run.split, run.environment, run.config, *run.events()):
+    damaged = [aside for file in run.checkpoints for aside in file.parent.glob(f"{file.name}.damaged*")]
+    ours = (*damaged, *run.checkpoints, run.metrics, run.split, run.environment, run.config, *run.events())
+    for file in ours:
         file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         run.tensorboard.rmdir()  # if it holds nothing else
 
 
+def tidy(run: RunFolder) -> None:
+    """Remove what a killed process had not finished writing; only for the one that holds the run."""
+    for file in (*run.checkpoints, run.metrics, run.split, run.environment, run.config):
+        remove_remains(file)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file, so that nothing takes its place or is taken for it; tells the new name."""
+    names = (f"{path.name}.damaged{number or ''}" for number in itertools.count())
+    aside = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+    return path.replace(aside)
+
+
 @contextmanager
-def held(run: RunFolder) -> Iterator[None]:
+def held(run: RunFolder, ranks: Ranks = ALONE) -> Iterator[None]:
     """Keep other processes from writing to a run folder; a killed holder leaves no trace.
+
+    Of the processes of one run the first holds it for all.
 
     Raises:
         ConfigError: Another process holds it, or it cannot be made.
     """
+    if not ranks.first:
+        yield
+        return
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         file = run.lock.open("a")
@@ -148,8 +189,9 @@ def find_checkpoint(path: Path) -> Path:
     """
     if path.is_file():
         return path
-    last = RunFolder(path).last
-    if last.is_file():
-        return last
+    run = RunFolder(path)
+    for checkpoint in (run.last, run.previous):
+        if checkpoint.is_file():
+            return checkpoint
     what = f"the folder {path} holds no checkpoints/last.pt" if path.is_dir() else f"{path} does not exist"
     raise CheckpointError(f"{what}; give a run folder of s4aug-train fit, or a checkpoint file")

@@ -1,6 +1,7 @@
 """What several trainer tests need: a small demo set, a cache of their own, and the real tiles where they are."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -49,3 +50,20 @@ def make_tile():
         return Tile(name, image, labels, valid, counts, sums)
 
     return make
+
+
+@pytest.fixture
+def file_limit():
+    """A context in which no file of this process can grow beyond so many bytes: a full disk for all that is larger."""
+    resource = pytest.importorskip("resource", reason="the system limits no file sizes")
+
+    @contextmanager
+    def limited(size):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited

@@ -1,3 +1,4 @@
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -63,35 +64,42 @@ def test_an_impossible_device_is_refused(name):
         choose_device(name)
 
 
-def edited(run, tmp_path, **changes):
-    path = tmp_path / "edited.pt"
-    replace(Checkpoint.read(run.last), **changes).write(path)
-    return path
+def edited(run, **changes):
+    return replace(Checkpoint.read(run.last), **changes)
 
 
-def test_resume_refuses_another_split_or_other_classes(finished, config, tmp_path):
+def test_resume_refuses_another_split_or_other_classes(finished, config):
     run, _ = finished
     split = Checkpoint.read(run.last).split
     other = Split(split.labeled[1:], (*split.unlabeled, split.labeled[0]), split.val)
     with pytest.raises(CheckpointError, match="split"):
-        list(training(config, run, resume=edited(run, tmp_path, split=other)))
+        list(training(config, run, resume=edited(run, split=other)))
     table = ClassTable(tuple(ClassEntry(f"class {i}", value=i) for i in range(6)))
     with pytest.raises(CheckpointError, match=r"classes \(was class 0"):
-        list(training(config, run, resume=edited(run, tmp_path, classes=table)))
+        list(training(config, run, resume=edited(run, classes=table)))
 
 
 def test_resume_may_change_what_does_not_matter(finished, config):
     run, _ = finished
     changed = config.updated({"train.workers": 0, "train.log_every": 7, "train.device": "cpu", "train.pool": "map"})
-    assert all(isinstance(record, Note) for record in training(changed, run, resume=run.last))
+    assert all(isinstance(record, Note) for record in training(changed, run, resume=edited(run)))
 
 
 def test_a_refused_resume_leaves_the_run_as_it_was(finished, config):
     run, _ = finished
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     with pytest.raises(CheckpointError, match=r"train\.lr"):
-        list(training(config.updated({"train.lr": 0.5}), run, resume=run.last))
+        list(training(config.updated({"train.lr": 0.5}), run, resume=edited(run)))
     assert before == {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+
+
+def test_a_checkpoint_that_a_run_goes_on_from_stays_as_it_was(finished, config, tmp_path):
+    run, _ = finished
+    early = edited(run, step=0)
+    before = deepcopy(early.training)
+    list(training(config, RunFolder(tmp_path / "run"), resume=early))
+    states = zip(early.training["optimizer"]["state"].values(), before["optimizer"]["state"].values(), strict=True)
+    assert all(torch.equal(now["momentum_buffer"], then["momentum_buffer"]) for now, then in states)
 
 
 def test_data_of_other_bands_is_refused(finished, tmp_path):

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +70,38 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path):
         assert process.stdout.readline() == b"half\n"
         process.kill()
     assert path.read_text() == "old"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders cannot be synced there")
+def test_the_file_is_synced_before_it_has_its_name_and_the_folder_after(tmp_path, monkeypatch):
+    path, seen, fsync = tmp_path / "a.txt", [], os.fsync
+
+    def noted(descriptor):
+        seen.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), path.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_text(path, "x")
+    assert seen == [(False, False), (True, True)]
+
+
+def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path, monkeypatch):
+    def refused(path, flags):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refused)
+    write_text(tmp_path / "a.txt", "x")
+    assert (tmp_path / "a.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize("write", [write_text, append_text])
+def test_a_full_disk_is_told_in_one_line_with_the_cure(tmp_path, file_limit, write):
+    path = tmp_path / "a.txt"
+    path.write_text("old\n")
+    with file_limit(50), pytest.raises(S4AugTrainError, match=r"a\.txt: File too large; free some space"):
+        write(path, "new " * 20)
+    assert path.read_text().startswith("old\n")
+    assert names(tmp_path) == ["a.txt"]
 
 
 def test_writers_at_once_do_not_mix(tmp_path):

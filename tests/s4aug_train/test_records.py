@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from s4aug_train.errors import DataError
+from s4aug_train.errors import DataError, S4AugTrainError
 from s4aug_train.records import EvaluationRecord, LeftOut, MetricsFile, Note, StepRecord, read_metrics
 
 
@@ -74,6 +74,17 @@ def test_a_last_line_that_a_kill_cut_short_is_left_out_and_not_built_upon(tmp_pa
         file.write(tail)
     assert steps(path) == [20]
     MetricsFile(path, 100, 100).append(step(40))
+    assert steps(path) == [20, 40]
+
+
+def test_a_line_for_which_the_disk_was_too_full_is_not_built_upon(tmp_path, file_limit):
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(path)
+    metrics.append(step(20))
+    with file_limit(path.stat().st_size + 30), pytest.raises(S4AugTrainError, match="free some space"):
+        metrics.append(step(40))
+    assert steps(path) == [20]
+    MetricsFile(path, 20, 20).append(step(40))
     assert steps(path) == [20, 40]
 
 

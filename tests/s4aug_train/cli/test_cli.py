@@ -53,7 +53,7 @@ def test_fit_leaves_a_whole_run_folder_and_prints_a_table(run):
     out, result = run
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     expected = {"config.yaml", "splits.json", "env.json", "metrics.jsonl", "log.txt"}
-    assert names == expected | {"checkpoints/last.pt", "checkpoints/best.pt"}
+    assert names == expected | {f"checkpoints/{name}.pt" for name in ("last", "previous", "best")}
     for name in ("urban_land", "agriculture_land", "rangeland", "forest_land", "water", "barren_land"):
         assert name in result.stdout
     assert str(out) in result.stdout
@@ -239,7 +239,8 @@ def test_resume_falls_back_to_the_best_checkpoint(run, tmp_path):
     import shutil
 
     copy = shutil.copytree(run[0], tmp_path / "copy")
-    (copy / "checkpoints" / "last.pt").unlink()
+    for name in ("last.pt", "previous.pt"):
+        (copy / "checkpoints" / name).unlink()
     call("fit", "--out", copy, "--resume")
     steps = [json.loads(line)["step"] for line in (copy / "metrics.jsonl").read_text().splitlines()]
     assert max(steps) == 3

@@ -1,3 +1,4 @@
+import hashlib
 import pickle
 from dataclasses import replace
 
@@ -94,8 +95,8 @@ def test_a_pickle_is_never_run(tmp_path):
 def test_a_failed_write_leaves_the_old_checkpoint_and_no_remains(checkpoint, written, monkeypatch):
     before = written.read_bytes()
 
-    def full(content, path):
-        path.write_bytes(b"half")
+    def full(content, file):
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
@@ -136,8 +137,8 @@ def test_missing_is_told_with_what_to_give(tmp_path):
 def test_a_full_disk_as_torch_reports_it_is_one_line(checkpoint, written, monkeypatch):
     before = written.read_bytes()
 
-    def full(content, path):
-        path.write_bytes(b"half")
+    def full(content, file):
+        file.write(b"half")
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0\nframe #0: ...")
 
     monkeypatch.setattr(torch, "save", full)
@@ -146,3 +147,43 @@ def test_a_full_disk_as_torch_reports_it_is_one_line(checkpoint, written, monkey
     assert "\n" not in str(error.value)
     assert written.read_bytes() == before
     assert [path.name for path in written.parent.iterdir()] == ["last.pt"]
+
+
+def contents(folder):
+    """By hash: to show how such files differ would take minutes."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_the_checkpoint_before_the_newest_is_kept(checkpoint, written):
+    previous = written.with_name("previous.pt")
+    for step in (6, 7):
+        replace(checkpoint, step=step).write(written, previous)
+    assert [Checkpoint.read(path).step for path in (previous, written)] == [6, 7]
+    assert sorted(contents(written.parent)) == ["last.pt", "previous.pt"]
+
+
+@pytest.mark.parametrize("size", [0, 100, 1_000_000, 30_000_000])
+def test_a_full_disk_leaves_the_older_checkpoints_and_no_remains(checkpoint, written, file_limit, size):
+    previous = written.with_name("previous.pt")
+    checkpoint.write(written, previous)
+    before = contents(written.parent)
+    with file_limit(size), pytest.raises(S4AugTrainError, match=r"last\.pt: File too large; free some space") as error:
+        checkpoint.write(written, previous)
+    assert "\n" not in str(error.value)
+    assert contents(written.parent) == before
+
+
+def test_what_cannot_be_read_back_takes_no_ones_place(checkpoint, written, monkeypatch):
+    previous = written.with_name("previous.pt")
+    checkpoint.write(written, previous)
+    before, save = contents(written.parent), torch.save
+
+    def flipped(content, file):
+        save(content, file)
+        file.seek(-file.tell() // 2, 2)
+        file.write(b"\x00\xff")
+
+    monkeypatch.setattr(torch, "save", flipped)
+    with pytest.raises(S4AugTrainError, match="cannot be read back"):
+        checkpoint.write(written, previous)
+    assert contents(written.parent) == before

@@ -1,6 +1,6 @@
 import pytest
 
-from s4aug_train.engine import RunFolder, claim, clear, find_checkpoint, fresh_run, held
+from s4aug_train.engine import RunFolder, claim, clear, find_checkpoint, fresh_run, held, set_aside, tidy
 from s4aug_train.errors import CheckpointError, ConfigError
 
 
@@ -81,9 +81,12 @@ def test_overwrite_never_touches_what_is_no_run(tmp_path):
 def test_overwrite_keeps_files_that_are_not_the_runs(tmp_path):
     run = make_run(tmp_path / "run")
     (run.path / "notes.md").write_text("mine")
+    for path in run.checkpoints:
+        path.write_text("x")
+    set_aside(run.previous)
     claim(run, resume=False, overwrite=True)
     clear(run)
-    assert (run.path / "notes.md").read_text() == "mine"
+    assert [path.name for path in run.path.rglob("*") if path.is_file()] == ["notes.md"]
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
@@ -96,6 +99,27 @@ def test_a_run_or_a_file_names_a_checkpoint(tmp_path):
     run = make_run(tmp_path / "run")
     assert find_checkpoint(run.path) == run.last
     assert find_checkpoint(run.last) == run.last
+    run.last.rename(run.previous)  # as a kill between two renames leaves it
+    assert find_checkpoint(run.path) == run.previous
     for path in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(CheckpointError):
             find_checkpoint(path)
+
+
+def test_what_is_set_aside_takes_no_ones_place(tmp_path):
+    run = make_run(tmp_path / "run")
+    names = []
+    for content in ("first", "second"):
+        run.last.write_text(content)
+        names.append(set_aside(run.last).name)
+    assert names == ["last.pt.damaged", "last.pt.damaged1"]
+    assert [run.last.with_name(name).read_text() for name in names] == ["first", "second"]
+
+
+def test_only_what_killed_writers_left_is_tidied_up(tmp_path):
+    run = make_run(tmp_path / "run")
+    before = sorted(run.path.rglob("*"))
+    for name in ("checkpoints/.last.pt.17.0a1b2c3d.tmp", ".metrics.jsonl.17.0a1b2c3d.tmp"):
+        (run.path / name).write_text("half")
+    tidy(run)
+    assert sorted(run.path.rglob("*")) == before
