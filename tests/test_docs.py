@@ -48,3 +48,10 @@ def test_every_setting_is_documented_with_its_default():
         value, row = groups[group][name], next(line for line in text.splitlines() if f"`{key}`" in line)
         if isinstance(value, int | float) and not isinstance(value, bool) and name != "weight_decay":
             assert f"{value:,}" in row or f"{value:g}" in row, row
+
+
+def test_the_tests_that_show_reliability_are_there():
+    named = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "reliability.md").read_text())
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 20
+    assert [name for name in named if f"def {name}(" not in sources] == []
