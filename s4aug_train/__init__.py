@@ -1,10 +1,36 @@
 """The reference trainer: S4Net, its baselines, and what a practitioner needs around training."""
 
-from .api import FitResult as FitResult
-from .api import evaluate as evaluate
-from .api import fit as fit
-from .config import Config as Config
-from .data.own import OwnData as OwnData
-from .engine import RunFolder as RunFolder
-from .errors import S4AugTrainError as S4AugTrainError
-from .presets import configured as configured
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import FitResult as FitResult
+    from .api import evaluate as evaluate
+    from .api import fit as fit
+    from .config import Config as Config
+    from .data.own import OwnData as OwnData
+    from .engine import RunFolder as RunFolder
+    from .errors import S4AugTrainError as S4AugTrainError
+    from .presets import configured as configured
+
+# Loaded when they are asked for: torch takes seconds, which `s4aug-train --help` need not wait for.
+HOMES = {
+    "FitResult": "api",
+    "evaluate": "api",
+    "fit": "api",
+    "Config": "config",
+    "OwnData": "data.own",
+    "RunFolder": "engine",
+    "S4AugTrainError": "errors",
+    "configured": "presets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *HOMES]

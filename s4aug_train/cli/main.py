@@ -1,20 +1,22 @@
 """`s4aug-train`: the group of commands, and how errors end."""
 
+import os
+import sys
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
-import torch
-
-from s4aug import S4AugError, __version__
 
 from ..errors import S4AugTrainError
-from ..ranks import here
-from .demo_data import demo_data
-from .doctor import doctor
-from .evaluate import evaluate
-from .fit import fit
-from .split import split
 
+# Each is in the file of its name, loaded when it is called: what they need takes seconds.
+COMMANDS = {
+    "fit": "Train a network on labelled and unlabelled tiles, and evaluate it on whole held-out tiles.",
+    "evaluate": "Evaluate RUN (a run folder or a checkpoint file): IoU by class over one confusion matrix.",
+    "doctor": "Check a data set: files, sizes, classes, and whether training would fail (exit 1).",
+    "split": "Divide tiles into labelled, unlabelled and validation, by seed, stratified by class presence.",
+    "demo-data": "Write a made-up land-cover set to FOLDER, in the official DeepGlobe layout.",
+}
 # Whose errors name them when a process is lost.
 COLLECTIVES = ("gloo", "nccl", "connection", "recv", "socket")
 
@@ -22,46 +24,72 @@ COLLECTIVES = ("gloo", "nccl", "connection", "recv", "socket")
 class Commands(click.Group):
     """A group in which a user's mistake ends with one line and exit code 1."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which they are used."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, loaded now."""
+        if cmd_name not in COMMANDS:
+            return None
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f".{name}", __package__), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, none of which need be loaded for it."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; errors of ours become one line."""
         try:
             return super().invoke(ctx)
-        except (S4AugTrainError, S4AugError) as error:
-            _fail(ctx, str(error))
-        except torch.OutOfMemoryError as error:
-            _fail(ctx, f"the GPU's memory is full; lower --crop or the batch sizes ({error})")
-        except RuntimeError as error:
-            cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-            # By the module's name: to import it for the question would take seconds.
-            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-                _fail(ctx, f"torch.compile failed ({cause}); leave out --compile")
-            if here().count > 1 and any(name in cause.lower() for name in COLLECTIVES):
-                _fail(ctx, f"another process of the run is gone ({cause}); go on with the same command and --resume")
-            raise
-        except MemoryError as error:
-            _fail(ctx, f"memory is full; lower --crop or the batch sizes ({error})")
         except BrokenPipeError:
             raise
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            _fail(ctx, f"{where}{error.strerror or error}; check the path and its permissions")
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(130)
+        except Exception as error:
+            text = told(error)
+            if text is None:
+                raise
+            _fail(ctx, text)
+
+
+def told(error: Exception) -> str | None:
+    """What a user is told of an error, with the cure; None for one that is a fault of ours."""
+    # What has not been loaded has not raised.
+    torch, library = sys.modules.get("torch"), sys.modules.get("s4aug.errors")
+    if isinstance(error, S4AugTrainError) or (library is not None and isinstance(error, library.S4AugError)):
+        return str(error)
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return f"the GPU's memory is full; lower --crop or the batch sizes ({error})"
+    if isinstance(error, MemoryError):
+        return f"memory is full; lower --crop or the batch sizes ({error})"
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}; check the path and its permissions"
+    cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return f"torch.compile failed ({cause}); leave out --compile"
+    if isinstance(error, RuntimeError) and _rank() and any(name in cause.lower() for name in COLLECTIVES):
+        return f"another process of the run is gone ({cause}); go on with the same command and --resume"
+    return None
+
+
+def _rank() -> str | None:
+    """Which of several processes this is; None if there is one."""
+    return os.environ.get("RANK") if os.environ.get("WORLD_SIZE", "1") != "1" else None
 
 
 def _fail(ctx: click.Context, text: str) -> NoReturn:
-    ranks = here()
-    which = f" (process {ranks.rank})" if ranks.count > 1 else ""
+    which = f" (process {_rank()})" if _rank() else ""
     click.echo(f"error{which}: {text}", err=True)
     ctx.exit(1)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="s4aug-train")
+@click.version_option(package_name="s4aug", prog_name="s4aug-train")
 def main() -> None:
     """Semi-supervised land-cover segmentation: S4Net, its baselines, and what training needs around them."""
-
-
-for command in (fit, evaluate, doctor, split, demo_data):
-    main.add_command(command)
