@@ -34,7 +34,7 @@ FLOORS = {
         {"data.", "model.", "guards"},
         {"methods.", "metrics", "panels"},
         {"engine.", "inference", "diagnosis"},
-        {"evaluation", "doctor", "tensorboard"},
+        {"evaluation", "doctor", "tensorboard", "preview"},
         {"training"},
         {"api"},
         {"cli."},

@@ -1,0 +1,85 @@
+"""The picture of a perturbation: a function of data, settings and seed, written whole, or one line says why not."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from s4aug_train.cli import main
+from s4aug_train.data.raster import write_image
+from s4aug_train.errors import ConfigError
+from s4aug_train.presets import configured
+from s4aug_train.preview import preview
+
+
+@pytest.fixture
+def picture(demo_folder):
+    """A function that makes the picture of settings."""
+
+    def make(**settings):
+        return preview(configured({"data.path": str(demo_folder), "train.crop": 64, **settings}))
+
+    return make
+
+
+def test_it_follows_from_the_seed_and_the_settings(picture):
+    first = picture()
+    assert first.dtype == np.uint8
+    assert first.shape[2] == 3
+    assert np.array_equal(first, picture())
+    others = [picture(**{"train.seed": 1}), picture(**{"method.degrees": 60.0})]
+    assert not any(np.array_equal(first, other) for other in others)
+
+
+def test_without_a_motion_what_is_undone_is_the_crop(picture):
+    still = {"method.degrees": 0.0, "method.translate": 0.0, "method.scale_min": 1.0, "method.scale_max": 1.0}
+    shown = picture(**still, **{"train.flips": False})
+    # Rows of pictures of 192 px: of the columns, the crop is the first, view 1 the second.
+    columns = shown[48:200]
+    crop, view = columns[:, 12:204], columns[:, 220:412]
+    assert np.abs(crop.astype(int) - view).max() <= 1
+    assert np.ptp(crop) > 50
+
+
+def test_few_tiles_and_tiles_smaller_than_the_crop_are_shown(tmp_path):
+    write_image(tmp_path / "images" / "a.png", np.random.default_rng(0).integers(0, 256, (3, 40, 90), np.uint8))
+    write_image(tmp_path / "masks" / "a.png", np.zeros((1, 40, 90), np.uint8))
+    assert preview(configured({"data.path": str(tmp_path), "train.crop": 64})).shape[2] == 3
+
+
+def test_a_method_without_two_views_is_told(picture):
+    with pytest.raises(ConfigError, match="the method supervised compares no two views; use --method s4net"):
+        picture(**{"method.name": "supervised"})
+
+
+def test_the_command_writes_what_it_says(demo_folder, tmp_path, picture):
+    out = tmp_path / "new" / "preview.png"
+    result = CliRunner().invoke(main, ["preview", "--data", str(demo_folder), "--crop", "64", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    shown = np.asarray(Image.open(out))
+    assert np.array_equal(shown, picture())
+    assert result.stdout == f"{out}: {shown.shape[1]} x {shown.shape[0]} px\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "--out FILE.png is missing: this terminal cannot show pictures"),
+        (["--out", "picture.gif"], 1, "pictures are .jpg, .jpeg or .png, not '.gif'"),
+        (["--out", "picture.png", "--set", "method.degrees=x"], 1, "method.degrees must be float, got 'x'"),
+        (["--out", "picture.png", "--method", "no_module:make"], 1, "cannot import no_module"),
+    ],
+)
+def test_mistakes_are_told_and_nothing_is_written(demo_folder, tmp_path, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["preview", "--data", str(demo_folder), "--crop", "64", *arguments])
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_data_is_wrong_usage_and_an_absent_folder_one_line(tmp_path):
+    assert CliRunner().invoke(main, ["preview", "--out", "x.png"]).exit_code == 2
+    result = CliRunner().invoke(main, ["preview", "--data", str(tmp_path / "absent"), "--out", "x.png"])
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
