@@ -117,10 +117,14 @@ def here() -> Ranks:
         ConfigError: What it says is no number.
     """
     names = {"rank": "RANK", "count": "WORLD_SIZE", "local": "LOCAL_RANK", "local_count": "LOCAL_WORLD_SIZE"}
-    if int(os.environ.get("WORLD_SIZE") or 1) == 1 or not all(name in os.environ for name in names.values()):
+    if os.environ.get("WORLD_SIZE", "1") == "1" or not all(name in os.environ for name in names.values()):
         return ALONE
-    numbers = {field: int(os.environ[name]) for field, name in names.items()}
-    return Ranks(**numbers, restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
+    names["restarts"] = "TORCHELASTIC_RESTART_COUNT"
+    said = {field: os.environ.get(name, "0") for field, name in names.items()}
+    try:
+        return Ranks(**{field: int(text) for field, text in said.items()})
+    except ValueError as error:
+        raise ConfigError(f"{', '.join(names.values())} must be numbers, got {said}; start by torchrun") from error
 
 
 @contextmanager

@@ -116,6 +116,9 @@ def test_torchrun_says_which_process_this_is(as_process):
     as_process(RANK=5, WORLD_SIZE=8, LOCAL_RANK=1, LOCAL_WORLD_SIZE=4, TORCHELASTIC_RESTART_COUNT=2)
     assert here() == Ranks(5, 8, 1, 4, restarts=2)
     assert not here().first
+    as_process(RANK="first")
+    with pytest.raises(ConfigError, match="RANK, WORLD_SIZE, .* must be numbers, got .*'first'"):
+        here()
 
 
 def test_each_process_takes_its_own_gpu_or_is_told(monkeypatch):
