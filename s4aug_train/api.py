@@ -16,7 +16,7 @@ from .data.palette import ClassTable
 from .data.pool import check_alike
 from .data.readable import first_readable
 from .data.split import Split
-from .engine import Checkpoint, RunFolder, choose_device, claim, find_checkpoint, fresh_run, held, newest
+from .engine import Checkpoint, RunFolder, begun_by, choose_device, claim, find_checkpoint, fresh_run, held, newest
 from .errors import CheckpointError, ConfigError, DataError
 from .evaluation import evaluate_tiles
 from .ranks import here
@@ -73,6 +73,8 @@ def fit(
     if resume and (out is None or overwrite):
         raise ConfigError("resume=True needs out, and excludes overwrite=True")
     ranks = here()
+    if out is not None and begun_by(RunFolder(Path(out)), ranks):
+        resume, overwrite = True, False
     if out is not None:
         claim(RunFolder(Path(out)), resume=resume, overwrite=overwrite, ranks=ranks)
     run = RunFolder(Path(out)) if out is not None else fresh_run(Path("runs"), config.method.name, ranks)

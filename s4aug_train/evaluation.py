@@ -77,7 +77,8 @@ def evaluate(
         if should_stop():
             break
     network.train(was_training)
-    # In this order: each process asks the others.
+    # One may have a larger share. Then in this order: each process asks the others.
+    ranks.wait()
     confusion = Confusion(ranks.total(confusion.counts))
     if ranks.any(should_stop()):
         return None

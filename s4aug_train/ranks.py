@@ -1,11 +1,14 @@
 """The processes of a run, as torchrun starts them: which one this is, and what they do together."""
 
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
@@ -17,6 +20,7 @@ from .errors import ConfigError
 # How long a process waits for the others in a step, and where one does work for all, such as decoding tiles.
 STEP_PATIENCE = timedelta(minutes=30)
 WORK_PATIENCE = timedelta(days=1)
+NAMES = {"rank": "RANK", "count": "WORLD_SIZE", "local": "LOCAL_RANK", "local_count": "LOCAL_WORLD_SIZE"}
 
 Value = TypeVar("Value")
 
@@ -30,14 +34,16 @@ class Ranks:
         count: Of processes.
         local: Of this process among those of its machine.
         local_count: Of processes on its machine.
-        restarts: How often torchrun started them anew after one had failed.
+        launch: Of torchrun on this machine: one name for all attempts that it makes; empty without torchrun.
+        patient: Group of processes that wait for work that one does for all; None with one.
     """
 
     rank: int = 0
     count: int = 1
     local: int = 0
     local_count: int = 1
-    restarts: int = 0
+    launch: str = ""
+    patient: Any = field(default=None, compare=False)
 
     @property
     def first(self) -> bool:
@@ -65,11 +71,16 @@ class Ranks:
         """Whether it is so in any process."""
         return bool(self.total(torch.tensor(int(flag))))
 
-    def follow_first(self, tensors: Sequence[Tensor]) -> None:
-        """Overwrite tensors by those of the first process."""
+    def wait(self) -> None:
+        """Until all are here, however long one works."""
         if self.count > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, 0)
+            dist.barrier(self.patient)
+
+    @torch.no_grad()
+    def follow_first(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors by those of the first process."""
+        for tensor in tensors if self.count > 1 else ():
+            dist.broadcast(tensor, 0)
 
     def gathered(self, value: Value) -> list[Value]:
         """The values of all processes, in their order."""
@@ -79,32 +90,29 @@ class Ranks:
         dist.all_gather_object(values, value)
         return values
 
-    def check_same(self, what: str, value: object) -> None:
-        """Hold the processes to one value.
+    def check_same(self, values: Mapping[str, object]) -> None:
+        """Hold the processes to the same values.
 
         Raises:
-            ConfigError: Two differ.
+            ConfigError: Two differ in one; it is named.
         """
-        values = self.gathered(value)
-        if different := [(rank, other) for rank, other in enumerate(values) if other != values[0]]:
-            rank, other = different[0]
-            raise ConfigError(
-                f"process 0 has {what} {values[0]}, process {rank} {other}: all need the same command, the same data "
-                f"and, on several machines, --out in a folder that they share"
-            )
+        first, *others = self.gathered(values)
+        for rank, other in enumerate(others, 1):
+            for name, value in first.items():
+                if other[name] != value:
+                    raise ConfigError(
+                        f"process 0 has {name}={value}, process {rank} {other[name]}: all need the same command, the "
+                        f"same data and, on several machines, --out in a folder that they share"
+                    )
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
         """The first process of each machine does something before the others, who find it done."""
-        if self.count == 1:
-            yield
-            return
-        group: Any = dist.new_group(backend="gloo", timeout=WORK_PATIENCE)
         if self.local > 0:
-            dist.barrier(group)
+            self.wait()
         yield
         if self.local == 0:
-            dist.barrier(group)
+            self.wait()
 
 
 ALONE = Ranks()
@@ -116,15 +124,20 @@ def here() -> Ranks:
     Raises:
         ConfigError: What it says is no number.
     """
-    names = {"rank": "RANK", "count": "WORLD_SIZE", "local": "LOCAL_RANK", "local_count": "LOCAL_WORLD_SIZE"}
-    if os.environ.get("WORLD_SIZE", "1") == "1" or not all(name in os.environ for name in names.values()):
+    said = {field: os.environ.get(name) for field, name in NAMES.items()}
+    launch = _launch(os.environ.get("TORCHELASTIC_ERROR_FILE", ""))
+    if None in said.values():
         return ALONE
-    names["restarts"] = "TORCHELASTIC_RESTART_COUNT"
-    said = {field: os.environ.get(name, "0") for field, name in names.items()}
     try:
-        return Ranks(**{field: int(text) for field, text in said.items()})
+        return Ranks(**{field: int(text or "") for field, text in said.items()}, launch=launch)
     except ValueError as error:
-        raise ConfigError(f"{', '.join(names.values())} must be numbers, got {said}; start by torchrun") from error
+        raise ConfigError(f"{', '.join(NAMES.values())} must be numbers, got {said}; start by torchrun") from error
+
+
+def _launch(error_file: str) -> str:
+    """Where torchrun keeps what its processes say, `LAUNCH/attempt_N/RANK/error.json`: new for each launch."""
+    parents = Path(error_file).parents
+    return str(parents[2]) if len(parents) > 2 else ""
 
 
 @contextmanager
@@ -137,17 +150,27 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     Raises:
         ConfigError: The others cannot be reached.
     """
-    ranks = here()
-    if ranks.count == 1 or dist.is_initialized():
+    ranks, formed = here(), dist.is_initialized()
+    if ranks.count == 1:
         yield ranks
         return
+    if not formed:
+        _form_group(ranks, device)
+    ranks = replace(ranks, patient=dist.new_group(backend="gloo", timeout=WORK_PATIENCE))
+    yield ranks
+    # The first may still be writing. Not after an error: a process that is gone would be waited for.
+    ranks.wait()
+    if not formed:
+        dist.destroy_process_group()
+
+
+def _form_group(ranks: Ranks, device: torch.device) -> None:
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
     try:
         store, rank, count = next(rendezvous("env://", timeout=STEP_PATIENCE))
-        # The store may outlive a restart, with addresses of processes that are gone.
-        own = dist.PrefixStore(f"s4aug/{ranks.restarts}", store)  # type: ignore[attr-defined]
+        own = dist.PrefixStore(_attempt(store, ranks), store)  # type: ignore[attr-defined]
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
         dist.init_process_group(backend, store=own, rank=rank, world_size=count, timeout=STEP_PATIENCE)
     except (RuntimeError, ValueError) as error:
@@ -155,6 +178,31 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         raise ConfigError(f"the processes of the run cannot reach each other: {reason}; start them by torchrun") from (
             error
         )
-    yield ranks
-    # Not after an error: a process that is gone would be waited for.
-    dist.destroy_process_group()
+
+
+def _attempt(store: Any, ranks: Ranks) -> str:
+    """A name that the processes of this attempt alone share.
+
+    torchrun's store outlives a restart, with addresses of processes that are gone, and machines may count restarts
+    differently. So each says a number that none has said before, and the first answers under it until all have
+    answered back.
+    """
+    own, waiting, pause_s = uuid4().hex, set(range(1, ranks.count)), 0.02
+    if not ranks.first:
+        store.set(f"s4aug/hello/{ranks.rank}", own)
+        while True:
+            name: str = store.get(f"s4aug/name/{own}").decode()
+            store.set(f"s4aug/back/{name}/{own}", "")
+            if store.check([f"s4aug/all/{name}"]):
+                return name
+            time.sleep(pause_s)
+    while waiting:
+        for rank in list(waiting):
+            if store.check([f"s4aug/hello/{rank}"]):
+                theirs = store.get(f"s4aug/hello/{rank}").decode()
+                store.set(f"s4aug/name/{theirs}", own)
+                if store.check([f"s4aug/back/{own}/{theirs}"]):
+                    waiting.discard(rank)
+        time.sleep(pause_s)
+    store.set(f"s4aug/all/{own}", "")
+    return own

@@ -68,6 +68,13 @@ class Note:
     text: str
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """The end of a run that was asked to stop, and saved; not in metrics.jsonl."""
+
+    step: int
+
+
 class LeftOut:
     """Files and tiles that could not be read, for people: each is told once, however often it is tried.
 
@@ -96,7 +103,7 @@ class LeftOut:
         yield Note(f"left out (data.unreadable=skip): {listed if len(names) > 1 else ''}{why}")
 
 
-Record = StepRecord | EvaluationRecord | Note
+Record = StepRecord | EvaluationRecord | Note | Stopped
 
 
 class MetricsFile:
@@ -117,7 +124,7 @@ class MetricsFile:
 
     def append(self, record: Record) -> None:
         """Write one line and flush it."""
-        if isinstance(record, Note):
+        if isinstance(record, Note | Stopped):
             return
         append_text(self.path, json.dumps(record.to_dict()) + "\n")
 

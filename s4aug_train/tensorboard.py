@@ -16,7 +16,7 @@ from .data.palette import ClassTable
 from .engine import Loader, RunFolder, TrainingState
 from .errors import ConfigError, S4AugTrainError
 from .panels import ROWS, draw_panel
-from .records import EvaluationRecord, Note, Record, read_metrics
+from .records import EvaluationRecord, Note, Record, Stopped, read_metrics
 
 
 class Writing(NamedTuple):
@@ -87,6 +87,8 @@ class Board:
         """Write a record: numbers as scalars, a note as text; after an evaluation the picture too."""
         if isinstance(record, Note):
             self._write(step=self.step, summary=self.writing.board.summary.text("notes", record.text))
+            return
+        if isinstance(record, Stopped):
             return
         self.step = record.step
         self._write_scalars(record.to_dict())

@@ -31,7 +31,7 @@ from .engine import (
 )
 from .errors import CheckpointError, ConfigError
 from .evaluation import evaluate_tiles
-from .files import write_json, write_text
+from .files import content_hash, write_json, write_text
 from .guards import Guards, hints
 from .methods import Method, Setup, make_method
 from .model import GIVEN, OwnNetwork, UNet, load_encoder_weights, own_network, read_encoder_weights
@@ -101,10 +101,9 @@ def training(
         loader, where = _loader(config.train, dataset, state.method, device, ranks, on_progress)
         if config.train.compile:
             state.network.compile()
-        # Before the first of them writes.
-        ranks.check_same("settings, tiles and steps done", (config.to_dict(), dataset.split.hash, state.step))
-        began = state.step
-        journal = _journal(run, config, dataset, state, loader, overwrite) if ranks.first else None
+        launches = ranks.gathered(ranks.launch)
+        began = state.step, state.evaluated
+        journal = _journal(run, config, dataset, state, loader, launches, overwrite) if ranks.first else None
         left_out = LeftOut(dataset.left_out)
         guards = Guards(compared=state.method.valid_by_geometry)
         save = partial(_save, run, state, config, dataset) if ranks.first else lambda improved: None
@@ -128,8 +127,10 @@ def training(
                 if journal is not None:
                     journal.append(each)
                 yield each
-        if journal is not None and began < state.step == config.train.steps:
-            yield from hints(read_metrics(run.metrics))
+        if journal is not None and began != (state.step, state.evaluated) == (config.train.steps, config.train.steps):
+            for note in hints(read_metrics(run.metrics)):
+                journal.append(note)
+                yield note
 
 
 class Journal:
@@ -152,7 +153,13 @@ class Journal:
 
 
 def _journal(
-    run: RunFolder, config: Config, dataset: Dataset, state: TrainingState, loader: Loader, overwrite: bool
+    run: RunFolder,
+    config: Config,
+    dataset: Dataset,
+    state: TrainingState,
+    loader: Loader,
+    launches: list[str],
+    overwrite: bool,
 ) -> Journal:
     """The run's folder as training begins."""
     if overwrite:
@@ -162,7 +169,8 @@ def _journal(
     metrics = MetricsFile(run.metrics, state.step, state.evaluated)
     write_text(run.config, config.to_yaml())
     dataset.split.write(run.split)
-    write_json(run.environment, {**environment(state.device), "processes": state.parts // config.train.accumulate})
+    processes = {"processes": len(launches), "launches": sorted({*launches} - {""})}
+    write_json(run.environment, {**environment(state.device), **processes})
     if not config.train.tensorboard:
         return Journal(metrics, None)
     panel = partial(state_panel, state, loader, dataset.classes)
@@ -195,7 +203,7 @@ def _evaluate(
 ) -> EvaluationRecord | None:
     network = state.evaluated_network()
     # Running statistics are each process's own.
-    ranks.follow_first(list(network.buffers()))
+    ranks.follow_first(network.buffers())
     return evaluate_tiles(
         network,
         dataset.val,
@@ -273,6 +281,7 @@ def _prepared(
             list_tiles(config.data, on_progress)  # a wrong folder is told before a download
         pretrained = read_encoder_weights(config.model.encoder, config.model.weights) if begins else None
         dataset = _load(config, data, on_progress)
+    _check_same(config, dataset, 0 if checkpoint is None else checkpoint.step, ranks)
     network = _new_network(config, dataset, model)
     if isinstance(network, OwnNetwork) and config.train.crop % network.stride:
         raise ConfigError(
@@ -304,6 +313,18 @@ def _check_together(config: Config, device: torch.device, ranks: Ranks) -> None:
     method = config.method
     if method.jitter or method.blur or method.noise:
         raise ConfigError("train.graph does not go with method.jitter, blur or noise, which are drawn on the host")
+
+
+def _check_same(config: Config, dataset: Dataset, step: int, ranks: Ranks) -> None:
+    """Hold the processes to one run, before the first of them writes.
+
+    Raises:
+        ConfigError: They mean different ones.
+    """
+    settings = {f"{group}.{name}": value for group, part in config.to_dict().items() for name, value in part.items()}
+    parts = () if dataset.own else (dataset.labeled, dataset.unlabeled, dataset.val)
+    tiles = content_hash([[tile.id for tile in part] for part in parts])
+    ranks.check_same({**settings, "the hash of tiles": tiles, "the last step": step})
 
 
 def _load(config: Config, data: OwnData | None, on_progress: Progress | None) -> Dataset:

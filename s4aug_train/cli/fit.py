@@ -2,6 +2,7 @@
 
 import shlex
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,11 @@ import click
 from rich.console import Console
 
 from ..config import Config, read_settings
-from ..engine import Resumption, RunFolder, chosen, claim, find_checkpoint, fresh_run, held, newest
+from ..engine import Resumption, RunFolder, begun_by, chosen, claim, find_checkpoint, fresh_run, held, newest
 from ..errors import ConfigError
 from ..presets import ABOUT, configured
 from ..ranks import here
-from ..records import EvaluationRecord, read_metrics
+from ..records import EvaluationRecord, Stopped, read_metrics
 from ..training import training
 from .options import (
     data_options,
@@ -30,6 +31,9 @@ from .options import (
     split_options,
 )
 from .reporter import Reporter, evaluation_table
+
+# A terminal, torchrun and a scheduler may each pass on what is one signal to the user.
+ECHO_S = 2.0
 
 
 @click.command()
@@ -77,9 +81,9 @@ def fit(
     typed = settings_of(options, assignments)
     given = {**(read_settings(config_file) if config_file else {}), **typed}
     _check_usage(typed, resume, overwrite)
-    if ranks.restarts:
-        # The same command again, after a process had failed.
-        resume, overwrite = resume or "auto", False
+    if out is not None and begun_by(RunFolder(out), ranks):
+        # torchrun's same command again, after a process had failed.
+        resume, overwrite = "auto", False
     run, found = _run_folder(out, resume)
     config = _resolved(given, preset_name, found, run if resume else None)
     require_named(config, typed)
@@ -87,10 +91,11 @@ def fit(
         claim(run, resume=resume is not None, overwrite=overwrite, ranks=ranks)
     run = run or fresh_run(Path("runs"), config.method.name, ranks)
     with held(run, ranks), Reporter(run.log, quiet=not ranks.first) as reporter, _signals() as signals:
-        last = _train(config, run, found, overwrite, signals, reporter)
-        if signals:
+        last, stopped = _train(config, run, found, overwrite, signals, reporter)
+        if stopped or signals:
             reporter.line(f"stopped; go on with: s4aug-train fit --out {shlex.quote(str(run.path))} --resume")
-            raise SystemExit(128 + signals[0])
+            # Of several processes another one may have been asked.
+            raise SystemExit(128 + (signals[0] if signals else signal.SIGTERM))
     if not ranks.first:
         return
     if last is None:
@@ -155,7 +160,9 @@ def _train(
     overwrite: bool,
     signals: list[int],
     reporter: Reporter,
-) -> EvaluationRecord | None:
+) -> tuple[EvaluationRecord | None, bool]:
+    """The last evaluation, and whether the run was stopped."""
+
     def progress(what: str, done: int, total: int) -> None:
         reporter.progress(what, done, total)
         # Before the training begins there is nothing to save.
@@ -163,7 +170,7 @@ def _train(
             reporter.line("stopped before training began")
             raise SystemExit(128 + signals[0])
 
-    last = None
+    last, stopped = None, False
     for record in training(
         config,
         run,
@@ -175,18 +182,23 @@ def _train(
     ):
         reporter.record(record, config.train.steps)
         last = record if isinstance(record, EvaluationRecord) else last
-    return last
+        stopped = stopped or isinstance(record, Stopped)
+    return last, stopped
 
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM are noted, for the loop to stop at the next step; a second one ends at once."""
+    """SIGINT and SIGTERM are noted, for the loop to stop at the next step; a second one, later, ends at once."""
     seen: list[int] = []
+    first = 0.0
 
     def note(number: int, frame: FrameType | None) -> None:
-        if seen:
+        nonlocal first
+        if not seen:
+            first = time.monotonic()
+            seen.append(number)
+        elif time.monotonic() - first > ECHO_S:
             raise KeyboardInterrupt
-        seen.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -82,7 +82,7 @@ class Reporter:
         elif isinstance(record, EvaluationRecord):
             value = "no class in the truth" if record.miou is None else f"mIoU {100 * record.miou:.2f} %"
             self.line(f"step {record.step}/{steps}  validation on {record.tiles} tiles: {value}")
-        else:
+        elif isinstance(record, StepRecord):
             left = self._remaining("training", record.step, steps)
             self.line(f"step {record.step}/{steps}  {step_text(record)}  {left} left")
 

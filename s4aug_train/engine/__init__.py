@@ -10,6 +10,7 @@ from .resumption import Resumption as Resumption
 from .resumption import chosen as chosen
 from .resumption import newest as newest
 from .run import RunFolder as RunFolder
+from .run import begun_by as begun_by
 from .run import claim as claim
 from .run import clear as clear
 from .run import find_checkpoint as find_checkpoint

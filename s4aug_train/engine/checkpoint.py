@@ -1,5 +1,6 @@
 """Checkpoints: whole or absent, readable without running code, holding all that going on needs."""
 
+import errno
 import os
 import zipfile
 from collections.abc import Mapping
@@ -96,7 +97,11 @@ class Checkpoint:
             ) from error
         except OSError as error:
             reason = error.strerror or str(error)
-            raise DamagedError(reason, f"cannot read {path}: {reason}; check its permissions") from error
+            told = f"cannot read {path}: {reason}; check its permissions and its disk"
+            # What the file cannot help, as a limit of open files, is no reason to pass over it.
+            raise (DamagedError(reason, told) if error.errno == errno.EIO else CheckpointError(told)) from error
+        except MemoryError:
+            raise
         except Exception as error:
             raise DamagedError(
                 f"damaged or not one of ours: {type(error).__name__}",

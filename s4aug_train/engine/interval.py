@@ -8,7 +8,7 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
-from ..errors import TrainingError
+from ..errors import ConfigError, TrainingError
 from ..ranks import Ranks
 from ..records import Note, Record, StepRecord
 from .device import peak_memory_mib
@@ -27,13 +27,15 @@ class Interval:
         device: Of the network; its peak of memory is told.
         ranks: Means go over all processes.
         limit: Steps in a row that may be skipped.
+        scaled: The loss is scaled for fp16, and too large a scale is found out by skipped steps.
     """
 
-    def __init__(self, images: int, device: torch.device, ranks: Ranks, *, limit: int) -> None:
+    def __init__(self, images: int, device: torch.device, ranks: Ranks, *, limit: int, scaled: bool = False) -> None:
         self.images = images
         self.device = device
         self.ranks = ranks
         self.limit = limit
+        self.scaled = scaled
         self.row = 0  # steps skipped in a row, up to the last one that was looked at
         self.begin()
 
@@ -50,7 +52,8 @@ class Interval:
     def add(self, outcome: Outcome, tiles: tuple[str, ...], waited_s: float) -> None:
         """Count one step, of crops from these tiles."""
         taken = {field.name for field in fields(StepRecord)} & outcome.told.keys() - {*MEANS}
-        assert not taken, f"a method's extra must not be called {', '.join(taken)}"
+        if taken:
+            raise ConfigError(f"the method's Losses.extra must not be called {', '.join(taken)}; choose another name")
         values = torch.stack(list(outcome.told.values()))
         # A skipped step's are no numbers. Copied: the next step of a CUDA graph writes over them.
         values = torch.where(outcome.skipped, 0.0, values)
@@ -75,7 +78,7 @@ class Interval:
             if self.row >= self.limit:
                 raise TrainingError(
                     f"{self.row} steps in a row, to step {step - len(flags) + number + 1}, had a loss or gradient that "
-                    f"is not finite, the last on tiles {_listed(self.tiles[number])}: begin a new run with a lower "
+                    f"is not finite, the last on tiles {self._tiles_of(number)}: begin a new run with a lower "
                     f"train.lr (or with --precision fp32), or look at these tiles"
                 )
         self.looked = len(flags)
@@ -91,9 +94,10 @@ class Interval:
         elapsed = max(time.perf_counter() - self.began, 1e-9)
         if skipped:
             first = skipped[0]
+            usual = " (usual in fp16, until its scale fits)" if self.scaled else ""
             yield Note(
-                f"{len(skipped)} of {steps} steps skipped: loss or gradient not finite, first at step "
-                f"{step - steps + first + 1} on tiles {_listed(self.tiles[first])}"
+                f"{len(skipped)} of {steps} steps skipped{usual}: loss or gradient not finite, first at step "
+                f"{step - steps + first + 1} on tiles {self._tiles_of(first)}"
             )
         standard = {name: means.pop(name) for name in MEANS}
         yield StepRecord(
@@ -108,12 +112,12 @@ class Interval:
             extra=means,
         )
 
+    def _tiles_of(self, number: int) -> str:
+        """The tiles of a step, of all processes."""
+        different = list(dict.fromkeys(tile for part in self.ranks.gathered(self.tiles[number]) for tile in part))
+        more = f" and {len(different) - TOLD} more" if len(different) > TOLD else ""
+        return ", ".join(different[:TOLD]) + more
+
     def leave_out(self, seconds: float) -> None:
         """Do not count time that was not spent on training."""
         self.began += seconds
-
-
-def _listed(tiles: tuple[str, ...]) -> str:
-    different = list(dict.fromkeys(tiles))
-    more = f" and {len(different) - TOLD} more" if len(different) > TOLD else ""
-    return ", ".join(different[:TOLD]) + more

@@ -7,7 +7,7 @@ import torch
 
 from ..errors import TrainingError
 from ..ranks import ALONE, Ranks
-from ..records import EvaluationRecord, LeftOut, Record
+from ..records import EvaluationRecord, LeftOut, Record, Stopped
 from .graph import GraphedSteps
 from .interval import Interval
 from .prefetch import Loader
@@ -54,21 +54,29 @@ def train(
         # The run was stopped in the middle of an evaluation.
         yield from _evaluated(state, evaluate, save)
         if should_stop():
+            yield Stopped(state.step)
             return
     train_on = GraphedSteps(state).train_on if config.graph else state.train_on
     crops = config.batch_labeled + (config.batch_unlabeled if loader.unlabeled else 0)
-    interval = Interval(crops * state.parts, state.device, ranks, limit=config.skip_limit)
+    interval = Interval(
+        crops * state.parts, state.device, ranks, limit=config.skip_limit, scaled=state.scaler.is_enabled()
+    )
     for parts, waited in loader.batches(state.step, config.steps):
         for part in parts:
             for name, why in part.unread.items():
                 left_out.add(name, why)
-        yield from left_out.notes()
+        if ranks.count == 1:
+            yield from left_out.notes()
         rate, weight = state.learning_rate(), state.method.weight(state.step)
         tiles = tuple(tile for part in parts for tile in part.tiles)
         interval.add(train_on(parts), tiles, waited)
         step, last = state.step, state.step == config.steps
         on_step(step)
         if step % config.log_every == 0 or last:
+            for found in ranks.gathered(dict(left_out.untold)):
+                for name, why in found.items():
+                    left_out.add(name, why)
+            yield from left_out.notes()
             yield from interval.records(step, rate, weight)
             interval.begin()  # what the consumer did meanwhile is not training
         due, stopping = _evaluation_due(state), should_stop()
@@ -76,12 +84,14 @@ def train(
             check_finite(state, interval)
             save(False)
         if stopping:
+            yield Stopped(step)
             return
         if due:
             began = time.perf_counter()
             yield from _evaluated(state, evaluate, save)
             interval.leave_out(time.perf_counter() - began)
             if should_stop():
+                yield Stopped(step)
                 return
 
 

@@ -32,7 +32,6 @@ class Passes:
         self.network = network
         self.method = method
         self.ranks = ranks
-        self.forward: Callable[..., Losses] = method.losses
         self.reduced: DistributedDataParallel | None = None
         if ranks.count > 1:
             # Parts of a user's network may be idle in training. Running statistics stay each process's own.

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,6 +126,15 @@ def claim(run: RunFolder, *, resume: bool, overwrite: bool, ranks: Ranks = ALONE
         )
     if not run.config.exists():
         raise ConfigError(f"--out {run.path} holds something that is no run; --overwrite only gives up runs")
+
+
+def begun_by(run: RunFolder, ranks: Ranks) -> bool:
+    """Whether the run was begun by the launch of torchrun that this process is of, in an earlier attempt."""
+    try:
+        launches = json.loads(run.environment.read_text())["launches"]
+        return bool(ranks.launch) and ranks.launch in launches
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def clear(run: RunFolder) -> None:

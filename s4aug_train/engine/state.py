@@ -45,7 +45,8 @@ class TrainingState:
         device: torch.device,
         ranks: Ranks = ALONE,
     ) -> None:
-        # A partner that is a copy should be in the same mode.
+        # A partner may be a copy: it should begin alike everywhere, and in the same mode.
+        ranks.follow_first([*network.parameters(), *network.buffers()])
         self.network = network.train()
         self.method = method
         self.config = config
@@ -61,6 +62,8 @@ class TrainingState:
                 f"method.ema: the method {method.setup.config.method.name} keeps no average; leave it out"
             )
         self.partner: Any = None if partner is None else partner.to(device)
+        if self.partner is not None:
+            ranks.follow_first([*self.partner.parameters(), *self.partner.buffers()])
         # A tensor, which a CUDA graph can read anew in each replay.
         self.rate = torch.tensor(0.0, device=device) if config.graph else None
         self.optimizer = torch.optim.SGD(
@@ -132,7 +135,7 @@ class TrainingState:
         self.scaler.update()
         self.statistics.restore(skipped)
         if self.partner is not None:
-            self.partner.after_step(self.network)
+            self.partner.after_step(self.network, skipped)
         return Outcome(told, skipped)
 
     def evaluated_network(self) -> nn.Module:

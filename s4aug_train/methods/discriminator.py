@@ -61,9 +61,9 @@ class Discriminator(nn.Module):
         """Of the next step; a scalar on the device."""
         return self.rate * (1 - self.done / self.steps).clamp_min(0) ** POLY_POWER
 
-    def after_step(self, network: nn.Module) -> None:
-        """Learn from the gradient that it has been given; not from one that is not finite."""
-        skip_unless_finite(self.optimizer)
+    def after_step(self, network: nn.Module, skipped: Tensor) -> None:
+        """Learn from the gradient that it has been given; not from one that is not finite, or of a skipped step."""
+        skip_unless_finite(self.optimizer, or_if=skipped)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
             # Adam refuses to be recorded unless it is told so, and warns where it is told and not recorded.

@@ -145,8 +145,13 @@ class Partner(Protocol):
     Its parameters have the gradient of `Losses.partner`, if a method gives one.
     """
 
-    def after_step(self, network: nn.Module) -> None:
-        """Follow a step of the network; the only place where a partner changes."""
+    def after_step(self, network: nn.Module, skipped: Tensor) -> None:
+        """Follow a step of the network; the only place where a partner changes.
+
+        Args:
+            network: After the step.
+            skipped: Scalar bool on the device: the step was not taken, and the partner should stay as it is too.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """All that going on needs."""

@@ -33,10 +33,11 @@ class Teacher(nn.Module):
         return target_of(self.network, images)
 
     @torch.no_grad()
-    def after_step(self, network: nn.Module) -> None:
+    def after_step(self, network: nn.Module, skipped: Tensor) -> None:
         """Move a step towards the network."""
-        self.steps += 1
+        self.steps += ~skipped
         decay = (1 - 1 / (self.steps + 1)).clamp_max(self.decay).float()
+        decay = torch.where(skipped, 1.0, decay)
         pairs = list(zip(_state(self.network), _state(network), strict=True))
         averaged = [(own, other) for own, other in pairs if own.is_floating_point()]
         own, other = ([pair[i] for pair in averaged] for i in (0, 1))

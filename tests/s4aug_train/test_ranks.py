@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from s4aug_train.api import evaluate
-from s4aug_train.engine import Checkpoint, choose_device
+from s4aug_train.engine import Checkpoint, RunFolder, begun_by, choose_device
 from s4aug_train.errors import ConfigError
 from s4aug_train.ranks import ALONE, Ranks, here
 
@@ -34,7 +34,7 @@ def as_process(monkeypatch):
 
 def test_methods_learn_and_evaluate_on_two_processes_as_in_two_passes(tmp_path):
     path = tmp_path / "found.pt"
-    subprocess.run([*TORCHRUN, str(SCRIPT), str(path)], check=True, capture_output=True, timeout=120)
+    subprocess.run([*TORCHRUN, str(SCRIPT), str(path)], check=True, capture_output=True, timeout=400)
     spec = importlib.util.spec_from_file_location("two_processes", SCRIPT)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
@@ -51,7 +51,7 @@ def test_methods_learn_and_evaluate_on_two_processes_as_in_two_passes(tmp_path):
         assert len(gradients) == len(found[name][1]) > 0
         # Halves are added in either case, so nothing is rounded differently.
         assert all(torch.equal(*pair) for pair in zip(gradients, found[name][1], strict=True)), name
-    assert saved["told"].startswith("process 0 has seed 0, process 1 1: all need the same command")
+    assert saved["told"].startswith("process 0 has seed=0, process 1 1: all need the same command")
 
 
 def process_of(rank, folder):
@@ -107,18 +107,32 @@ def test_one_process_does_nothing_together():
     assert torch.equal(ALONE.mean(value), value)
     assert ALONE.total(value) is value
     assert ALONE.any(True)
-    ALONE.check_same("anything", 1)
+    ALONE.check_same({"anything": 1})
+    ALONE.wait()
     with ALONE.in_turn():
         pass
 
 
 def test_torchrun_says_which_process_this_is(as_process):
-    as_process(RANK=5, WORLD_SIZE=8, LOCAL_RANK=1, LOCAL_WORLD_SIZE=4, TORCHELASTIC_RESTART_COUNT=2)
-    assert here() == Ranks(5, 8, 1, 4, restarts=2)
+    as_process(RANK=5, WORLD_SIZE=8, LOCAL_RANK=1, LOCAL_WORLD_SIZE=4)
+    as_process(TORCHELASTIC_ERROR_FILE="/tmp/elastic/none_ab/attempt_2/1/error.json")
+    assert here() == Ranks(5, 8, 1, 4, launch="/tmp/elastic/none_ab")
     assert not here().first
     as_process(RANK="first")
     with pytest.raises(ConfigError, match="RANK, WORLD_SIZE, .* must be numbers, got .*'first'"):
         here()
+
+
+def test_what_a_launch_began_its_later_attempts_go_on_with_and_no_other_does(tmp_path):
+    run, ranks = RunFolder(tmp_path), Ranks(launch="/tmp/elastic/none_ab")
+    assert not begun_by(run, ranks)
+    for written in ("", "[]", '{"launches": ["/tmp/elastic/none_cd"]}'):
+        run.environment.write_text(written)
+        assert not begun_by(run, ranks)
+    run.environment.write_text('{"launches": ["", "/tmp/elastic/none_ab"]}')
+    assert begun_by(run, ranks)
+    # Without torchrun there are no attempts.
+    assert not begun_by(run, ALONE)
 
 
 def test_each_process_takes_its_own_gpu_or_is_told(monkeypatch):

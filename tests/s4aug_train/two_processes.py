@@ -9,12 +9,16 @@ import torch
 from s4aug_train.data.cache import Tile
 from s4aug_train.data.normalization import Normalization
 from s4aug_train.data.pool import Pool
+from s4aug_train.engine import TrainingState
+from s4aug_train.engine.interval import Interval
 from s4aug_train.engine.passes import Passes
+from s4aug_train.engine.state import Outcome
 from s4aug_train.errors import ConfigError
 from s4aug_train.evaluation import evaluate
 from s4aug_train.inference import Windows
 from s4aug_train.limits import CHOICES
 from s4aug_train.methods import Batch, Setup, make_method
+from s4aug_train.model import OwnNetwork
 from s4aug_train.presets import configured
 from s4aug_train.ranks import ALONE, joined
 from s4aug_train.rng import stream_seed
@@ -92,13 +96,57 @@ def main(path):
         mine = torch.full((3,), float(ranks.rank))
         ranks.follow_first([mine])
         assert mine.tolist() == [0.0] * 3
-        ranks.check_same("seed", 3)
+        ranks.check_same({"seed": 3})
         try:
-            ranks.check_same("seed", ranks.rank)
+            ranks.check_same({"device": "cpu", "seed": ranks.rank})
         except ConfigError as error:
             told = str(error)
+        check_beginnings(ranks)
+        check_idle_layers(ranks)
+        check_tiles(ranks)
         if ranks.first:
             torch.save({"found": found, "told": told}, path)
+
+
+def check_beginnings(ranks):
+    """Networks that begin differently are made alike, and so are their teachers."""
+    config = configured({"method.name": "mean-teacher", "train.steps": 10})
+    torch.manual_seed(ranks.rank)
+    state = TrainingState(
+        torch.nn.Conv2d(3, 6, 1), make_method(Setup(config, NORMALIZATION, 6)), config.train, CPU, ranks
+    )
+    ours = [float(weight.detach().sum()) for weight in (state.network.weight, state.partner.network.weight)]
+    assert ranks.gathered(ours) == [[ours[0]] * 2] * 2
+
+
+class Idle(torch.nn.Conv2d):
+    """A network with a layer that is not used."""
+
+    def __init__(self):
+        super().__init__(3, 6, 1)
+        self.unused = torch.nn.Linear(2, 2)
+
+
+def check_idle_layers(ranks):
+    method = make_method(Setup(configured({"method.name": "s4net", **SETTINGS}), NORMALIZATION, 6))
+    torch.manual_seed(0)
+    shown = OwnNetwork(Idle())
+    passes = Passes(shown, method, ranks)
+    for _ in range(2):
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        passes.backward([part(method, ranks.rank)], None, scaler, nullcontext(), lambda part: None)
+    gradients = ranks.gathered(shown.network.weight.grad)
+    assert torch.equal(*gradients)
+
+
+def check_tiles(ranks):
+    """A skipped step is told with the tiles of all processes."""
+    interval = Interval(1, CPU, ranks, limit=9)
+    told = {"loss": 0.0, "loss_supervised": 0.0, "loss_consistency": 0.0, "valid_fraction": 1.0}
+    outcome = Outcome({name: torch.tensor(value) for name, value in told.items()}, torch.tensor(True))
+    interval.add(outcome, (f"of {ranks.rank}",), 0.0)
+    note, _ = interval.records(1, 0.1, 1.0)
+    assert note.text.endswith("first at step 1 on tiles of 0, of 1")
 
 
 def alone():

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import pickle
 import shutil
@@ -166,3 +167,25 @@ def write_others(run):
     Split(split.labeled[1:], (*split.unlabeled, split.labeled[0]), split.val).write(run.path / "other.json")
     first, *rest = DEEPGLOBE.entries
     ClassTable((replace(first, name="town"), *rest)).write(run.path / "classes.csv")
+
+
+def test_a_stop_that_another_process_was_asked_for_is_told_as_one(run, monkeypatch):
+    # As if one of several processes had the signal: the steps since are made again.
+    run.last.unlink()
+    run.best.unlink()
+    monkeypatch.setattr("s4aug_train.ranks.Ranks.any", lambda ranks, flag: True)
+    result = call("fit", "--out", run.path, "--resume", code=143)
+    assert result.stderr.splitlines()[-1] == f"stopped; go on with: s4aug-train fit --out {run.path} --resume"
+    assert "finished before" not in result.stdout
+
+
+def test_a_later_attempt_of_one_launch_goes_on_and_another_launch_does_not(run, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", "/tmp/elastic/none_ab/attempt_1/0/error.json")
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    (line,) = call("fit", "--data", "demo", "--out", run.path, code=1).stderr.splitlines()
+    assert "is not empty" in line
+    kept = json.loads(run.environment.read_text())
+    run.environment.write_text(json.dumps({**kept, "launches": ["/tmp/elastic/none_ab"]}))
+    for flags in ([], ["--overwrite"], ["--resume", run.best]):
+        assert "finished before" in call("fit", "--out", run.path, *flags).stdout

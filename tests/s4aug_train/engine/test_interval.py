@@ -7,7 +7,7 @@ import torch
 
 from s4aug_train.engine.interval import Interval
 from s4aug_train.engine.state import Outcome
-from s4aug_train.errors import TrainingError
+from s4aug_train.errors import ConfigError, TrainingError
 from s4aug_train.ranks import ALONE
 from s4aug_train.records import Note, StepRecord
 
@@ -61,5 +61,5 @@ def test_a_method_must_not_take_a_name_of_the_record():
     interval = Interval(6, CPU, ALONE, limit=3)
     taken = outcome(1.0)
     taken.told["lr"] = torch.tensor(1.0)
-    with pytest.raises(AssertionError, match="must not be called lr"):
+    with pytest.raises(ConfigError, match="extra must not be called lr"):
         interval.add(taken, (), 0.0)

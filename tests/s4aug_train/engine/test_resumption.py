@@ -1,5 +1,7 @@
 """A run goes on from the newest checkpoint that can be read; those passed over are told of."""
 
+import errno
+import os
 from dataclasses import replace
 
 import pytest
@@ -66,3 +68,23 @@ def test_a_damaged_last_checkpoint_is_told_of_also_where_another_was_chosen(run,
     assert list(chosen(run.previous, run).passed_over) == [run.last]
     with pytest.raises(CheckpointError, match="damaged"):
         chosen(run.last, run)
+
+
+@pytest.mark.parametrize(
+    ("number", "passed_over"), [(errno.EIO, True), (errno.EMFILE, False), (errno.EACCES, False), (errno.ESTALE, False)]
+)
+def test_what_a_file_cannot_help_is_no_reason_to_pass_over_it(run, monkeypatch, number, passed_over):
+    read = torch.load
+
+    def failing(path, **options):
+        if path == run.last:
+            raise OSError(number, os.strerror(number))
+        return read(path, **options)
+
+    monkeypatch.setattr(torch, "load", failing)
+    if passed_over:
+        assert list(newest(run).damaged) == [run.last]
+        return
+    with pytest.raises(CheckpointError, match=f"cannot read {run.last}: {os.strerror(number)}; check its permissions"):
+        newest(run)
+    assert run.last.exists()

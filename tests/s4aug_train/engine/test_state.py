@@ -57,14 +57,29 @@ def everything(state):
 @pytest.mark.parametrize("name", ["supervised", "s4net", "mean-teacher", "hung", "vat"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_step_that_is_not_finite_changes_nothing(name, precision, accumulate, set_up):
-    # From the very first step on: momentum must not come out of uninitialised memory.
-    state, loader = set_up(name, bad=range(8), accumulate=accumulate, **{"train.precision": precision})
+    settings = {"train.precision": precision, "train.schedule": "constant", "method.semi_start": 0.0}
+    # From the very first step on: momentum must not come out of uninitialised memory. Later, theta-bar is not theta.
+    for steps in (0, 2):
+        state, loader = set_up(name, accumulate=accumulate, **settings)
+        for step in range(steps):
+            assert not bool(state.train_on(loader.batch(step)).skipped)
+        before = everything(state)
+        _, broken = set_up(name, bad=range(8), accumulate=accumulate, **settings)
+        assert bool(state.train_on(broken.batch(steps)).skipped)
+        assert state.step == steps + 1
+        after = everything(state)
+        assert all(torch.equal(value, after[key]) for key, value in before.items() if "scale" not in key)
+
+
+def test_a_partner_does_not_learn_from_a_step_that_its_network_skipped(set_up):
+    state, loader = set_up("hung", **{"method.semi_start": 0.0})
+    state.train_on(loader.batch(0))
     before = everything(state)
-    outcome = state.train_on(loader.batch(0))
-    assert bool(outcome.skipped)
-    assert state.step == 1
+    # The network's gradient alone is not finite.
+    state.network[0].weight.register_hook(lambda gradient: gradient * torch.inf)
+    assert bool(state.train_on(loader.batch(1)).skipped)
     after = everything(state)
-    assert all(torch.equal(value, after[key]) for key, value in before.items() if "scale" not in key)
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
 def test_a_step_after_a_skipped_one_is_as_if_that_had_not_been(set_up):

@@ -31,7 +31,7 @@ def step():
         loss = discriminator_loss(d, maps, labels)
         d.zero_grad(set_to_none=True)
         loss.backward()
-        d.after_step(None)
+        d.after_step(None, torch.tensor(False, device=maps.device))
         return float(loss.detach())
 
     return step
@@ -166,7 +166,7 @@ def test_on_a_gpu_it_learns_alike_recorded_or_not(make_d, examples):
         loss = discriminator_loss(d, maps, labels)
         d.zero_grad(set_to_none=True)
         loss.backward()
-        d.after_step(None)
+        d.after_step(None, torch.tensor(False, device=maps.device))
 
     plain, recorded = make_d().cuda(), make_d().cuda()
     for _ in range(10):

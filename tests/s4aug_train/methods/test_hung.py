@@ -177,7 +177,7 @@ def test_unlabelled_images_count_from_the_start_on(weight, make, make_batch, pix
         assert rest == pytest.approx(0, abs=1e-6) or step >= 5
         partner.zero_grad()
         losses.partner.backward()
-        partner.after_step(network)
+        partner.after_step(network, torch.tensor(False))
 
 
 def test_before_the_start_unlabelled_images_give_no_gradient(make, make_batch, pixelwise):
@@ -217,7 +217,7 @@ def test_the_network_and_its_judge_learn_apart(make, make_batch, pixelwise):
     assert all(parameter.requires_grad for parameter in partner.parameters())
     gradient = network.conv.weight.grad.clone()
     losses.partner.backward()
-    partner.after_step(network)
+    partner.after_step(network, torch.tensor(False))
     assert torch.equal(network.conv.weight.grad, gradient)
     assert all(parameter.grad.abs().sum() > 0 for parameter in partner.parameters())
     assert not torch.equal(partner.layers[0].weight, before["layers.0.weight"])
@@ -230,7 +230,7 @@ def test_the_adversarial_loss_makes_predictions_pass_for_truth(make, make_batch,
     for _ in range(20):
         partner.zero_grad()
         method.losses(network, batch, partner).partner.backward()
-        partner.after_step(network)
+        partner.after_step(network, torch.tensor(False))
     before = method.losses(network, batch, partner)
     (before.total - make("supervised", **settings).losses(network, batch, None).total).backward()
     with torch.no_grad():
@@ -263,7 +263,7 @@ def test_under_autocast_it_is_judged_in_full_precision(make, make_batch, pixelwi
     assert losses.partner.dtype == losses.total.dtype == torch.float32
     losses.total.backward()
     losses.partner.backward()
-    partner.after_step(network)
+    partner.after_step(network, torch.tensor(False))
     assert torch.isfinite(network.conv.weight.grad).all()
 
 
