@@ -19,6 +19,8 @@ STEPS = 10
 SMALL = f"""--preset quick --weights none --crop 64 --labeled 4 --val 2 --steps {STEPS} --batch-labeled 2
 --batch-unlabeled 2 --set train.window=64 --set train.stride=64 --set train.log_every=1 --set train.checkpoint_every=1
 --set train.evaluate_every={STEPS} --set train.workers=0 --set method.semi_start=0""".split()
+PATIENCE_S = 900  # a process begins in 6 s, or in minutes where others share the cores
+pytestmark = pytest.mark.timeout(7200)
 BEGUN = "tiles ("  # what a run says before its first step
 
 
@@ -37,7 +39,7 @@ def log_of(out):
 
 def wait_until(condition, process):
     """Poll often, for what is waited for may be there for a moment only; False if the process ended before."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         if process.poll() is not None:
             return False
@@ -58,7 +60,7 @@ def halves(out):
 def finished(data, out, *more):
     """Run to the end; returns all that the last checkpoint holds."""
     with start(data, out, *more) as process:
-        assert process.wait(240) == 0, log_of(out).read_text()
+        assert process.wait(PATIENCE_S) == 0, log_of(out).read_text()
     return torch.load(out / "checkpoints" / "last.pt", weights_only=True)
 
 
@@ -132,7 +134,6 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(demo_folder, tmp_path, met
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("method", CHOICES["method.name"])
 def test_runs_killed_many_times_end_as_if_nothing_had_happened(demo_folder, tmp_path, method):
     check_killed_runs(demo_folder, tmp_path, method, 20 if method == "s4net" else 2)
@@ -147,14 +148,13 @@ def test_a_full_disk_ends_a_run_in_one_line_and_leaves_its_checkpoints(demo_fold
     with start(demo_folder, out, "--method", "supervised") as process:
         assert wait_until(previous.exists, process), log_of(out).read_text()
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
-        assert process.wait(120) == 1, log_of(out).read_text()
+        assert process.wait(PATIENCE_S) == 1, log_of(out).read_text()
     end = log_of(out).read_text().splitlines()[-1]
     assert end.startswith(f"error: cannot write {last}: File too large; free some space")
     assert "Traceback" not in log_of(out).read_text()
     steps = [torch.load(path, weights_only=True)["step"] for path in (previous, last)]
     assert steps[1] == steps[0] + 1 < STEPS
     assert sorted(path.name for path in last.parent.iterdir()) == ["last.pt", "previous.pt"]
-    finished(demo_folder, out, "--method", "supervised")
 
 
 def test_contents_that_differ_anywhere_are_told_apart():
