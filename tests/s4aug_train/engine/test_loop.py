@@ -13,7 +13,7 @@ from s4aug_train.errors import TrainingError
 from s4aug_train.limits import CHOICES
 from s4aug_train.methods import Setup, make_method
 from s4aug_train.presets import configured
-from s4aug_train.records import EvaluationRecord, StepRecord
+from s4aug_train.records import EvaluationRecord, StepRecord, Stopped
 
 CPU = torch.device("cpu")
 
@@ -147,8 +147,9 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(set_up, name, sto
 
 def test_a_stop_saves_at_once(set_up):
     parts = set_up(**{"train.checkpoint_every": 100})
-    _, saved = run(parts, should_stop=lambda: parts[0].step >= 2)
+    records, saved = run(parts, should_stop=lambda: parts[0].step >= 2)
     assert saved == [(2, False)]
+    assert records == [Stopped(2)]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(set_up):
@@ -181,7 +182,7 @@ def test_an_evaluation_that_was_given_up_is_made_up_for(set_up):
     again = set_up(**settings)
     again[0].load(4, None, first[0].network.state_dict(), first[0].state_dict())
     # Stopped once more in the same evaluation: it stays due.
-    assert run(again, evaluate=interrupted, should_stop=lambda: True) == ([], [])
+    assert run(again, evaluate=interrupted, should_stop=lambda: True) == ([Stopped(4)], [])
     assert again[0].step == 4
     second = set_up(**settings)
     second[0].load(4, None, first[0].network.state_dict(), first[0].state_dict())
