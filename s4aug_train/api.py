@@ -19,9 +19,10 @@ from .data.split import Split
 from .engine import Checkpoint, RunFolder, begun_by, choose_device, claim, find_checkpoint, fresh_run, held, newest
 from .errors import CheckpointError, ConfigError, DataError
 from .evaluation import evaluate_tiles
+from .preparation import named
 from .ranks import here
 from .records import EvaluationRecord, LeftOut, Note, Record
-from .training import named, training
+from .training import training
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ FLOORS = {
         {"methods.", "metrics", "panels"},
         {"engine.", "inference", "diagnosis"},
         {"evaluation", "doctor", "tensorboard", "preview"},
+        {"preparation"},
         {"training"},
         {"api"},
         {"cli."},

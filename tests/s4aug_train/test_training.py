@@ -14,9 +14,9 @@ from torch.utils.data import TensorDataset
 import s4aug_train
 from s4aug_train.engine import Checkpoint
 from s4aug_train.errors import CheckpointError, ConfigError, DataError
+from s4aug_train.preparation import _class_weights, _new_network
 from s4aug_train.presets import configured
 from s4aug_train.records import Note
-from s4aug_train.training import _class_weights, _new_network
 
 SMALL = {
     "model.weights": "none",
