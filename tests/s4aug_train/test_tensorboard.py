@@ -192,7 +192,7 @@ def test_a_missing_package_is_told_before_anything_is_decoded(fit, tmp_path, mon
     # As if not installed.
     monkeypatch.setitem(sys.modules, "tensorboard.compat.proto", None)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    monkeypatch.setattr(training, "_prepared", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(training, "prepared", lambda *_: pytest.fail("decoded"))
     message = "train.tensorboard needs the package tensorboard: pip install 's4aug[tensorboard]'"
     with pytest.raises(ConfigError, match=re.escape(message)):
         fit(tmp_path / "run")
