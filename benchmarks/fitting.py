@@ -66,7 +66,7 @@ def trainer_contest(case: Case) -> Contest:
     for name, loader in pools.items():
         loop = Loop(make_state(method, network), loader, turn)
         contenders.append(Contender(name, "ours", loop, judge, counts=turn, figures=loop.figures))
-    contenders.append(bare_contender(case, method, network, pools["s4aug-train"].batch(STEP)))
+    contenders.append(bare_contender(case, method, network, pools["s4aug-train"].batch(STEP)[0]))
     return Contest(case, tuple(contenders), {})
 
 
@@ -118,7 +118,7 @@ def record_judge(
     case: Case, method: Method, network: nn.Module, loader: Loader
 ) -> Callable[[StepRecord], list[Finding]]:
     """Means of the first record are those of as many steps taken by hand."""
-    batches = [loader.batch(step) for step in range(STEP, STEP + steps_in_record(case))]
+    batches = [part for step in range(STEP, STEP + steps_in_record(case)) for part in loader.batch(step)]
     expected = trained_by_hand(method, network, batches)
 
     def judge(record: StepRecord) -> list[Finding]:

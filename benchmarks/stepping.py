@@ -29,10 +29,10 @@ def step_contest(case: Case) -> Contest:
     with torch.no_grad():
         expected = losses_of(make_state(method, network), method, batch)
 
-    def judge(losses: Losses) -> list[Finding]:
+    def judge(told: dict[str, Tensor]) -> list[Finding]:
         pairs = (
-            ("total", losses.total.detach(), expected.total),
-            ("consistency", losses.unsupervised, expected.unsupervised),
+            ("total", told["loss"], expected.total),
+            ("consistency", told["loss_consistency"], expected.unsupervised),
         )
         return [Finding(what, float((a / b - 1).abs()), LOSS_SHARE[case.dtype]) for what, a, b in pairs]
 
@@ -59,9 +59,9 @@ def make_batch(case: Case, method: Method) -> Batch:
     return batch.to(torch.device(case.device))
 
 
-def step_of(method: Method, network: nn.Module, batch: Batch) -> Callable[[], Losses]:
+def step_of(method: Method, network: nn.Module, batch: Batch) -> Callable[[], dict[str, Tensor]]:
     state = make_state(method, network)
-    return lambda: state.train_on(batch)
+    return lambda: state.train_on([batch]).told
 
 
 def our_part(case: Case, method: S4Net, batch: Batch) -> Callable[[], tuple[Tensor, ...]]:
