@@ -29,6 +29,8 @@ def choose_device(name: str, ranks: Ranks = ALONE) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+        if ranks.count == 1:
+            return torch.device(name)
     if name.startswith("cuda") and ranks.count > 1:
         if name != "cuda" or ranks.local_count > torch.cuda.device_count():
             raise ConfigError(

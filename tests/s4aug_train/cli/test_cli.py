@@ -194,29 +194,28 @@ def uninterrupted(tmp_path_factory, demo_folder, shared_cache):
     return torch.load(out / "checkpoints/last.pt", weights_only=True)
 
 
-LONG = ["--steps", 24, "--set", "train.checkpoint_every=5", "--set", "train.evaluate_every=24"]
+LONG = ["--steps", 16, "--set", "train.checkpoint_every=5", "--set", "train.evaluate_every=16"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_killed_run_goes_on_to_the_same_weights(demo_folder, tmp_path, uninterrupted, number, code):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_goes_on_to_the_same_weights(demo_folder, tmp_path, uninterrupted, number, code):
     out, log = tmp_path / "run", tmp_path / "log"
     arguments = fit_arguments(demo_folder, out, *LONG)
     with start(arguments, log) as process:
-        wait_for_steps(out, 8, process)
+        wait_for_steps(out, 6, process)
         process.send_signal(number)
         assert process.wait(120) == code, log.read_text()
     stopped = torch.load(out / "checkpoints/last.pt", weights_only=True)["step"]
-    assert 0 < stopped < 24
-    if number != signal.SIGKILL:
-        assert f"s4aug-train fit --out {out} --resume" in log.read_text()
+    assert 0 < stopped < 16
+    assert f"s4aug-train fit --out {out} --resume" in log.read_text()
     with start(["fit", "--out", out, "--resume"], log) as process:
         assert process.wait(240) == 0, log.read_text()
     finished = torch.load(out / "checkpoints/last.pt", weights_only=True)
-    assert finished["step"] == 24
+    assert finished["step"] == 16
     for name, value in uninterrupted["network"].items():
         assert torch.equal(value, finished["network"][name]), name
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 25))
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 17))
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(run, tmp_path):

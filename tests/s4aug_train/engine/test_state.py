@@ -53,9 +53,14 @@ def everything(state):
     return dict(flat({"network": state.network.state_dict(), **state.state_dict()}))
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("name", ["supervised", "s4net", "mean-teacher", "hung", "vat"])
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize(
+    ("name", "precision", "accumulate"),
+    [
+        *((name, "fp32", 1) for name in ("supervised", "s4net", "mean-teacher", "hung", "vat")),
+        *((name, "fp16", 1) for name in ("s4net", "mean-teacher")),
+        *(("s4net", precision, 2) for precision in ("fp32", "fp16")),
+    ],
+)
 def test_a_step_that_is_not_finite_changes_nothing(name, precision, accumulate, set_up):
     settings = {"train.precision": precision, "train.schedule": "constant", "method.semi_start": 0.0}
     # From the very first step on: momentum must not come out of uninitialised memory. Later, theta-bar is not theta.
@@ -103,7 +108,7 @@ def test_finite_steps_are_taken(set_up):
     assert not torch.equal(before[".network.1.running_mean"], after[".network.1.running_mean"])
 
 
-@pytest.mark.parametrize("name", ["s4net", "hung", "cutmix"])
+@pytest.mark.parametrize("name", ["s4net", "cutmix"])
 def test_a_run_in_passes_goes_on_bit_by_bit(name, set_up):
     whole, loader = set_up(name, accumulate=2)
     for step in range(4):
