@@ -114,8 +114,8 @@ class Passes:
             looks.append(look.values)
         if buffers:
             torch._foreach_copy_(buffers, before)
-        means = [torch.stack(values).mean(0) for values in zip(*looks, strict=True)]
-        return [known([self.ranks.mean(mean) for mean in means]) for _ in parts]
+        means = [self.ranks.mean(torch.stack(values).mean(0)) for values in zip(*looks, strict=True)]
+        return [known(means) for _ in parts]
 
 
 class Blank(nn.Module):
