@@ -18,11 +18,12 @@ from .data.readable import first_readable
 from .data.split import Split
 from .engine import Checkpoint, RunFolder, begun_by, choose_device, claim, find_checkpoint, fresh_run, held, newest
 from .errors import CheckpointError, ConfigError, DataError
-from .evaluation import evaluate_tiles
+from .evaluation import evaluate as evaluate_on
 from .preparation import named
 from .ranks import here
 from .records import EvaluationRecord, LeftOut, Note, Record
 from .training import training
+from .windows import Windows
 
 
 @dataclass(frozen=True)
@@ -141,13 +142,11 @@ def evaluate(
             f"tile {first.id} of {config.data.path} has {bands} bands of {dtype}, the checkpoint was trained on "
             f"{checkpoint.bands} of {checkpoint.dtype}; evaluate on data of the same kind"
         )
-    record = evaluate_tiles(
-        checkpoint.build_network(model or given.get("model.factory")).to(device),
+    record = evaluate_on(
+        checkpoint.segmenter(device, config.train.precision, model or given.get("model.factory")),
         tiles,
-        checkpoint,
-        config.train,
+        Windows(config.train.window, config.train.stride),
         step=checkpoint.step,
-        device=device,
         on_unreadable=on_unreadable,
         on_progress=named(on_progress, "evaluating"),
     )

@@ -1,115 +1,181 @@
-"""Prediction of whole tiles by a sliding window, a strip of rows at a time."""
+"""Prediction of tiles and rasters of any size by windows, a strip of rows at a time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .ahead import ahead
 from .data.cache import Tile
-from .data.normalization import Normalization
-from .model import at_size
+from .data.raster import Window
+from .segmenter import Segmenter
+from .tta import Averaging
+from .windows import Span, Windows
+
+PANEL_PX = 32768  # columns that are predicted together; wider rasters are cut
 
 
-@dataclass(frozen=True)
-class Windows:
-    """How a tile is covered.
+class Pixels(Protocol):
+    """What is predicted."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in px."""
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
+        """Pixels [C, h, w] of a window inside, and which are real, [h, w] bool, or None where all are."""
+
+
+@dataclass(frozen=True, eq=False)
+class TilePixels:
+    """Those of a decoded tile."""
+
+    tile: Tile
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in px."""
+        return self.tile.size
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
+        """As in `Pixels`."""
+        top, left, height, width = window
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        valid = None if self.tile.valid is None else np.asarray(self.tile.valid[rows, columns])
+        return np.asarray(self.tile.image[:, rows, columns]), valid
+
+
+class Piece(NamedTuple):
+    """What was predicted for some rows, as far as they are final."""
+
+    top: int
+    left: int
+    probabilities: Tensor  # [K, h, w] float32, on the segmenter's device
+    valid: np.ndarray | None  # [h, w] bool: which pixels are real; None where all are
+
+    def labels(self) -> Tensor:  # [h, w] uint8
+        """The most probable class of each pixel, on the CPU."""
+        return self.probabilities.argmax(0).to(torch.uint8).cpu()
+
+
+def predict_pieces(
+    segmenter: Segmenter, pixels: Pixels, windows: Windows, *, tta: Averaging | None = None
+) -> Iterator[Piece]:
+    """Probabilities of the classes at each pixel, from the top down.
+
+    Overlapping windows are averaged by their weights. What is held are the rows under one row of windows, at most
+    `PANEL_PX` columns of them, and the same of the strip that is read meanwhile.
 
     Args:
-        side: Of a window, px; a smaller tile is one window.
-        stride: From window to window, px.
-        batch: Windows per forward.
-    """
-
-    side: int = 512
-    stride: int = 341
-    batch: int = 4
-
-
-def predict_rows(
-    network: nn.Module,
-    tile: Tile,
-    normalization: Normalization,
-    windows: Windows,
-    *,
-    device: torch.device,
-    autocast: torch.dtype | None = None,
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Labels of a tile, strip by strip from the top.
-
-    Probabilities of overlapping windows are averaged. No more than the rows under one row of windows is held.
-
-    Args:
-        network: Maps [B, bands, H, W] to logits [B, K, H, W], or at a stride; in evaluation mode.
-        tile: What to predict.
-        normalization: As in training.
-        windows: How the tile is covered.
-        device: Where the network is.
-        autocast: Lower precision of the forward; None for the parameters' own.
+        segmenter: The network, and what it takes.
+        pixels: What to predict, of the segmenter's bands.
+        windows: How it is covered.
+        tta: Views that each window is predicted in besides.
 
     Yields:
-        (first row, labels [h, W] uint8), without gap or overlap.
+        Pieces without gap or overlap.
     """
-    height = tile.size[0]
-    rows = starts(height, windows.side, windows.stride)
-    carried: Tensor | None = None  # [K, h, W]: what earlier windows add to the rows from `top` on
-    for top, following in zip(rows, [*rows[1:], height], strict=True):
-        total = _window_row(network, tile, normalization, windows, top, device, autocast)
+    height, width = pixels.size
+    rows = windows.spans(height)
+    for left in range(0, width, PANEL_PX):
+        right = min(left + PANEL_PX, width)
+        columns = [span for span in windows.spans(width) if span.start < right and span.stop > left]
+        yield from _panel(segmenter, pixels, rows, columns, (left, right), windows.batch, tta)
+
+
+def _panel(
+    segmenter: Segmenter,
+    pixels: Pixels,
+    rows: list[Span],
+    columns: list[Span],
+    bounds: tuple[int, int],
+    batch: int,
+    tta: Averaging | None,
+) -> Iterator[Piece]:
+    """The pieces of some columns."""
+    following = [*(span.start for span in rows[1:]), pixels.size[0]]
+    carried: Tensor | None = None  # [K, h, w]: what earlier windows add to the rows from `row.start` on
+    for row, end, strip in zip(rows, following, ahead(_strips(pixels, rows, columns)), strict=True):
+        total = _window_row(segmenter, strip, row, columns, bounds, batch, tta)
         if carried is not None:
             total[:, : carried.shape[1]] += carried
-        # Later windows add nothing above `following`. Sums serve as well as means: their argmax is the same.
-        done = following - top
-        yield top, total[:, :done].argmax(0).to(torch.uint8).cpu().numpy()
+        # Later windows add nothing above `end`.
+        done = end - row.start
+        shown = slice(bounds[0] - columns[0].start, bounds[1] - columns[0].start)
+        valid = None if strip.valid is None else strip.valid[:done, shown]
+        yield Piece(row.start, bounds[0], total[:, :done], valid)
         carried = total[:, done:]
 
 
-def starts(length: int, side: int, stride: int) -> list[int]:
-    """First pixels of the windows along one axis; the last window ends at the edge."""
-    if length <= side:
-        return [0]
-    return [*range(0, length - side, stride), length - side]
+class Strip(NamedTuple):
+    """The pixels under one row of windows."""
+
+    image: np.ndarray  # [C, h, w]
+    valid: np.ndarray | None  # [h, w] bool
+
+
+def _strips(pixels: Pixels, rows: list[Span], columns: list[Span]) -> Iterator[Strip]:
+    """The pixels under each row of windows; each is read once."""
+    left, width = columns[0].start, columns[-1].stop - columns[0].start
+    image, valid, read = np.empty(0), np.empty(0), 0
+    for row in rows:
+        new, real = pixels.read((max(read, row.start), left, row.stop - max(read, row.start), width))
+        real = np.ones(new.shape[1:], bool) if real is None else real
+        kept = read - row.start
+        if kept > 0:
+            new, real = np.concatenate([image[:, -kept:], new], 1), np.concatenate([valid[-kept:], real])
+        image, valid, read = new, real, row.stop
+        yield Strip(image, None if valid.all() else valid)
 
 
 def _window_row(
-    network: nn.Module,
-    tile: Tile,
-    normalization: Normalization,
-    windows: Windows,
-    top: int,
-    device: torch.device,
-    autocast: torch.dtype | None,
-) -> Tensor:  # [K, h, W]
-    """Probabilities of the windows that begin at one row, summed where they overlap."""
-    lefts = starts(tile.size[1], windows.side, windows.stride)
-    total: Tensor | None = None
-    for first in range(0, len(lefts), windows.batch):
-        some = lefts[first : first + windows.batch]
-        probabilities = _probabilities(network, tile, normalization, top, some, windows.side, device, autocast)
-        if total is None:
-            total = probabilities.new_zeros(*probabilities.shape[1:3], tile.size[1])
-        for left, part in zip(some, probabilities, strict=True):
-            total[:, :, left : left + part.shape[2]] += part
-    assert total is not None
+    segmenter: Segmenter,
+    strip: Strip,
+    row: Span,
+    columns: list[Span],
+    bounds: tuple[int, int],
+    batch: int,
+    tta: Averaging | None,
+) -> Tensor:  # [K, h, w]
+    """The share of one row of windows in the probabilities."""
+    height, (left, right) = row.stop - row.start, bounds
+    total = torch.zeros(len(segmenter.classes.names), height, right - left, device=segmenter.device)
+    down = torch.from_numpy(row.weight).to(segmenter.device)[:, None]
+    for some in _batches(columns, batch):
+        probabilities = _probabilities(segmenter, strip, row.start, columns[0].start, some, tta)
+        for span, part in zip(some, probabilities, strict=True):
+            first, last = max(span.start, left), min(span.stop, right)
+            inside = slice(first - span.start, last - span.start)
+            across = torch.from_numpy(span.weight[inside]).to(segmenter.device)
+            total[:, :, first - left : last - left] += part[..., inside] * (down * across)
     return total
 
 
-@torch.inference_mode()
+def _batches(columns: list[Span], batch: int) -> Iterator[list[Span]]:
+    """Up to so many windows of one width at a time."""
+    some: list[Span] = []
+    for span in columns:
+        if some and (len(some) == batch or span.stop - span.start != some[0].stop - some[0].start):
+            yield some
+            some = []
+        some.append(span)
+    yield some
+
+
 def _probabilities(
-    network: nn.Module,
-    tile: Tile,
-    normalization: Normalization,
-    top: int,
-    lefts: list[int],
-    side: int,
-    device: torch.device,
-    autocast: torch.dtype | None,
+    segmenter: Segmenter, strip: Strip, top: int, left: int, some: list[Span], tta: Averaging | None
 ) -> Tensor:  # [B, K, h, w]
-    cut = [(slice(top, top + side), slice(left, left + side)) for left in lefts]
-    images = torch.from_numpy(np.stack([tile.image[:, *window] for window in cut]))
-    valid = None if tile.valid is None else torch.from_numpy(np.stack([tile.valid[window] for window in cut])[:, None])
-    inputs = normalization.apply(images.to(device), None if valid is None else valid.to(device))
-    with torch.autocast(device.type, autocast, enabled=autocast is not None):
-        logits = network(inputs)
-    probabilities: Tensor = at_size(logits.float(), (inputs.shape[-2], inputs.shape[-1])).softmax(1)
-    return probabilities
+    cut = [slice(span.start - left, span.stop - left) for span in some]
+    images = torch.from_numpy(np.stack([strip.image[..., columns] for columns in cut]))
+    valid = None
+    if strip.valid is not None:
+        valid = torch.from_numpy(np.stack([strip.valid[None, :, columns] for columns in cut]))
+    inputs = segmenter.inputs(images, valid)
+    if tta is None:
+        return segmenter.probabilities(inputs)
+    # By the place alone, so that a window is seen the same however it is batched.
+    seeds = torch.tensor([(top << 31) + span.start for span in some])
+    return tta.probabilities(segmenter, inputs, valid, seeds)

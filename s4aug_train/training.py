@@ -16,20 +16,23 @@ from .engine import (
     RunFolder,
     TrainingState,
     choose_device,
+    chosen_precision,
     clear,
     environment,
     set_aside,
     tidy,
     train,
 )
-from .evaluation import evaluate_tiles
+from .evaluation import evaluate
 from .files import write_json, write_text
 from .guards import Guards, hints
 from .model import GIVEN
 from .preparation import check_together, make_loader, named, prepared
 from .ranks import Ranks, here, joined
 from .records import EvaluationRecord, LeftOut, MetricsFile, Note, Record, read_metrics
+from .segmenter import Segmenter
 from .tensorboard import Board, check_tensorboard, state_panel
+from .windows import Windows
 
 
 def training(
@@ -177,13 +180,20 @@ def _evaluate(
     network = state.evaluated_network()
     # Running statistics are each process's own.
     ranks.follow_first(network.buffers())
-    return evaluate_tiles(
+    segmenter = Segmenter(
         network,
+        dataset.classes,
+        dataset.bands,
+        dataset.dtype,
+        dataset.normalization,
+        state.device,
+        chosen_precision(config.precision, state.device),
+    )
+    return evaluate(
+        segmenter,
         dataset.val,
-        dataset,
-        config,
+        Windows(config.window, config.stride),
         step=step,
-        device=state.device,
         ranks=ranks,
         on_unreadable=left_out.add if dataset.skip else None,
         should_stop=should_stop,

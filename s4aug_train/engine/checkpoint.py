@@ -19,6 +19,8 @@ from ..data.split import PARTS, Split
 from ..errors import CheckpointError, DamagedError
 from ..files import atomic_path
 from ..model import GIVEN, UNet, own_network
+from ..segmenter import Segmenter
+from .device import chosen_precision
 
 VERSION = 1
 
@@ -161,6 +163,21 @@ class Checkpoint:
         if not all(value.isfinite().all() for value in network.state_dict().values()):
             raise CheckpointError("the checkpoint's weights are not finite; use another of the run's checkpoints/")
         return network.eval()
+
+    def segmenter(self, device: torch.device, precision: str = "auto", own: nn.Module | str | None = None) -> Segmenter:
+        """What is evaluated, on a device.
+
+        Args:
+            device: Where the network goes.
+            precision: Of the forward, as `train.precision`.
+            own: As in `build_network`.
+
+        Raises:
+            CheckpointError: As in `build_network`.
+        """
+        network = self.build_network(own).to(device)
+        autocast = chosen_precision(precision, device)
+        return Segmenter(network, self.classes, self.bands, self.dtype, self.normalization, device, autocast)
 
     def _evaluated(self) -> Mapping[str, Tensor]:
         """The weights of the student, or of the teacher."""

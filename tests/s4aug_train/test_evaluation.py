@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from s4aug_train.data.normalization import Normalization
+from s4aug_train.data.palette import ClassEntry, ClassTable
 from s4aug_train.errors import DataError, UnreadableError
 from s4aug_train.evaluation import evaluate
-from s4aug_train.inference import Windows
+from s4aug_train.segmenter import Segmenter
+from s4aug_train.windows import Windows
 
 IDENTITY = Normalization((0.0,) * 3, (1.0,) * 3, "measured")
 NAMES = ["a", "b", "c", "d", "e", "f"]
@@ -24,9 +26,13 @@ class FirstBand(torch.nn.Module):
         return torch.nn.functional.one_hot(images[:, 0].long() % 6, 6).permute(0, 3, 1, 2).float() * 50
 
 
+def segmenter_of(network):
+    table = ClassTable(tuple(ClassEntry(name, value=i) for i, name in enumerate(NAMES)))
+    return Segmenter(network, table, 3, "uint8", IDENTITY, torch.device("cpu"))
+
+
 def run(tiles, **options):
-    windows = Windows(32, 20)
-    return evaluate(FirstBand(), tiles, NAMES, IDENTITY, windows, step=7, device=torch.device("cpu"), **options)
+    return evaluate(segmenter_of(FirstBand()), tiles, Windows(32, 20), step=7, **options)
 
 
 def test_iou_is_that_of_a_brute_force_count_over_the_dataset(make_tile):
@@ -60,7 +66,7 @@ def test_a_perfect_network_has_miou_one_and_an_empty_truth_none(make_tile):
 
 def test_the_networks_mode_is_put_back(make_tile):
     network = FirstBand().train()
-    evaluate(network, [make_tile((20, 20))], NAMES, IDENTITY, Windows(), device=torch.device("cpu"))
+    evaluate(segmenter_of(network), [make_tile((20, 20))], Windows())
     assert network.training
 
 
@@ -68,12 +74,9 @@ def test_progress_counts_tiles(make_tile):
     seen = []
     tiles = [make_tile((20, 20), seed=i) for i in range(3)]
     evaluate(
-        FirstBand(),
+        segmenter_of(FirstBand()),
         tiles,
-        NAMES,
-        IDENTITY,
         Windows(),
-        device=torch.device("cpu"),
         on_progress=lambda done, total: seen.append((done, total)),
     )
     assert seen == [(1, 3), (2, 3), (3, 3)]
@@ -90,12 +93,9 @@ def test_an_evaluation_can_be_given_up(make_tile):
     seen = []
     tiles = [make_tile((20, 20), seed=i) for i in range(3)]
     record = evaluate(
-        FirstBand(),
+        segmenter_of(FirstBand()),
         tiles,
-        NAMES,
-        IDENTITY,
         Windows(),
-        device=torch.device("cpu"),
         should_stop=lambda: bool(seen),
         on_progress=lambda done, total: seen.append(done),
     )

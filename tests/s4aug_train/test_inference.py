@@ -5,10 +5,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s4aug_train.data.normalization import Normalization
-from s4aug_train.inference import Windows, predict_rows, starts
+from s4aug_train.data.palette import ClassEntry, ClassTable
+from s4aug_train.inference import TilePixels, predict_pieces
+from s4aug_train.segmenter import Segmenter
+from s4aug_train.windows import Windows
 
 IDENTITY = Normalization((0.0,) * 3, (1.0,) * 3, "measured")
-CPU = torch.device("cpu")
+FOUR = ClassTable(tuple(ClassEntry(name, value=i) for i, name in enumerate("abcd")))
+
+
+def segmenter_of(network, classes=FOUR):
+    return Segmenter(network, classes, 3, "uint8", IDENTITY, torch.device("cpu"))
 
 
 class Blur(torch.nn.Module):
@@ -23,41 +30,79 @@ class Blur(torch.nn.Module):
         return self.conv(images / 255)
 
 
-def predicted(network, tile, windows):
-    rows = list(predict_rows(network, tile, IDENTITY, windows, device=CPU))
-    assert [top for top, _ in rows] == list(np.cumsum([0, *[len(part) for _, part in rows[:-1]]]))
-    return np.concatenate([part for _, part in rows])
-
-
-@given(st.integers(1, 300), st.integers(1, 100), st.data())
-def test_windows_cover_every_pixel_and_stay_inside(length, side, data):
-    stride = data.draw(st.integers(1, side))
-    first = starts(length, side, stride)
-    covered = np.zeros(length, int)
-    for start in first:
-        assert start >= 0
-        assert start + side <= max(length, side)
-        covered[start : start + side] += 1
-    assert (covered > 0).all()
-    assert len(set(first)) == len(first)
+def probabilities(network, tile, windows, **options):
+    """All pieces put together; they must have no gap and no overlap."""
+    height, width = tile.size
+    whole, seen = np.zeros((4, height, width)), np.zeros((height, width), int)
+    for piece in predict_pieces(segmenter_of(network), TilePixels(tile), windows, **options):
+        rows = slice(piece.top, piece.top + piece.probabilities.shape[1])
+        columns = slice(piece.left, piece.left + piece.probabilities.shape[2])
+        whole[:, rows, columns] = piece.probabilities
+        seen[rows, columns] += 1
+    assert (seen == 1).all()
+    return whole
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([(16, 11), (32, 32), (64, 20), (40, 7)]))
-def test_strips_are_the_mean_of_all_windows(height, width, window):
+@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([(16, 11), (32, 32), (64, 20), (40, 7)]), st.booleans())
+def test_what_comes_out_is_the_weighted_mean_of_all_windows(height, width, window, smooth):
     side, stride = window
     tile = tile_of(height, width)
-    network = Blur()
+    network, windows = Blur(), Windows(side, stride, batch=3, smooth=smooth)
     total = np.zeros((4, height, width))
-    for top in starts(height, side, stride):
-        for left in starts(width, side, stride):
-            cut = torch.from_numpy(tile.image[None, :, top : top + side, left : left + side]).float()
+    for row in windows.spans(height):
+        for column in windows.spans(width):
+            cut = torch.from_numpy(tile.image[None, :, row.start : row.stop, column.start : column.stop])
             with torch.no_grad():
-                total[:, top : top + side, left : left + side] += network(cut).softmax(1)[0].double().numpy()
-    labels = predicted(network, tile, Windows(side, stride, batch=3))
-    margin = np.sort(total, 0)[-1] - np.sort(total, 0)[-2]
-    agree = labels == total.argmax(0)
-    assert (agree | (margin < 1e-5)).all()
+                part = network(cut.float()).softmax(1)[0].double().numpy()
+            weight = row.weight[:, None] * column.weight
+            total[:, row.start : row.stop, column.start : column.stop] += part * weight
+    assert probabilities(network, tile, windows) == pytest.approx(total, abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [(300, 333), (129, 640)])
+def test_no_seam_is_left_by_a_network_that_sees_no_farther_than_the_context(size):
+    # Of overlap 64 a quarter at each window's edge is context; nine layers of 3 x 3 see 9 px.
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 4, 3, padding=1), *(torch.nn.Conv2d(4, 4, 3, padding=1) for _ in range(8))]
+    network = torch.nn.Sequential(*(module for layer in layers for module in (layer, torch.nn.Tanh())))
+    tile = tile_of(*size)
+    whole = probabilities(network, tile, Windows(1024, 1024))
+    assert probabilities(network, tile, Windows(128, 64, smooth=True)) == pytest.approx(whole, abs=1e-6)
+    # The plain mean does leave seams, so the test above could fail.
+    assert np.abs(probabilities(network, tile, Windows(128, 64)) - whole).max() > 1e-3
+
+
+def test_the_real_network_sees_the_same_in_smooth_windows_as_in_one():
+    from s4aug_train.model import UNet
+
+    torch.manual_seed(0)
+    network, tile = UNet(4, encoder="resnet18").eval(), tile_of(70, 700)
+    whole = probabilities(network, tile, Windows(1024, 1024))
+    smooth = np.abs(probabilities(network, tile, Windows(512, 256, smooth=True)) - whole)
+    plain = np.abs(probabilities(network, tile, Windows(512, 256)) - whole)
+    assert smooth.mean() < plain.mean() / 3
+
+
+def test_a_raster_wider_than_a_panel_is_predicted_as_if_it_were_none(monkeypatch):
+    tile, windows = tile_of(90, 300), Windows(64, 48, batch=2, smooth=True)
+    whole = probabilities(Blur(), tile, windows)
+    monkeypatch.setattr("s4aug_train.inference.PANEL_PX", 77)
+    assert probabilities(Blur(), tile, windows) == pytest.approx(whole, abs=1e-6)
+
+
+def test_each_pixel_is_read_once(make_tile):
+    reads = []
+
+    class Counted(TilePixels):
+        def read(self, window):
+            reads.append(window)
+            return super().read(window)
+
+    tile = tile_of(200, 150)
+    for _ in predict_pieces(segmenter_of(Blur()), Counted(tile), Windows(64, 40)):
+        pass
+    assert sum(height * width for _, _, height, width in reads) == 200 * 150
 
 
 def test_a_tile_smaller_than_the_window_is_one_forward():
@@ -68,7 +113,7 @@ def test_a_tile_smaller_than_the_window_is_one_forward():
             calls.append(images.shape)
             return super().forward(images)
 
-    predicted(Spy(), tile_of(40, 50), Windows(512, 341))
+    probabilities(Spy(), tile_of(40, 50), Windows(512, 341))
     assert calls == [(1, 3, 40, 50)]
 
 
@@ -81,8 +126,9 @@ def test_no_more_rows_are_held_than_a_row_of_windows():
             seen.append(images.shape[-2])
             return super().forward(images)
 
-    for top, part in predict_rows(Rows(), tile, IDENTITY, Windows(32, 20), device=CPU):
-        assert len(part) <= 32
+    for piece in predict_pieces(segmenter_of(Rows()), TilePixels(tile), Windows(32, 20)):
+        top = piece.top
+        assert piece.probabilities.shape[1] <= 32
         # A strip comes out as soon as its rows are final, not at the end.
         assert len(seen) * 20 >= top
         assert (len(seen) - 1) * 20 <= top + 32
@@ -101,7 +147,7 @@ def test_nodata_is_seen_as_the_mean(make_tile):
             seen.append(images)
             return super().forward(images)
 
-    predicted(Spy(), tile, Windows())
+    probabilities(Spy(), tile, Windows())
     assert (seen[0][..., 10:] == 0).all()
     assert torch.isfinite(seen[0]).all()
 
@@ -110,8 +156,8 @@ def test_nodata_is_seen_as_the_mean(make_tile):
 def test_odd_windows_work_with_the_real_network(side):
     from s4aug_train.model import UNet
 
-    network = UNet(3, encoder="resnet18").eval()
-    assert predicted(network, tile_of(45, 50), Windows(side, 20)).shape == (45, 50)
+    network = UNet(4, encoder="resnet18").eval()
+    assert probabilities(network, tile_of(45, 50), Windows(side, 20)).shape == (4, 45, 50)
 
 
 def tile_of(height, width):

@@ -8,6 +8,7 @@ import torch
 
 from s4aug_train.data.cache import Tile
 from s4aug_train.data.normalization import Normalization
+from s4aug_train.data.palette import ClassEntry, ClassTable
 from s4aug_train.data.pool import Pool
 from s4aug_train.engine import TrainingState
 from s4aug_train.engine.interval import Interval
@@ -15,13 +16,14 @@ from s4aug_train.engine.passes import Passes
 from s4aug_train.engine.state import Outcome
 from s4aug_train.errors import ConfigError
 from s4aug_train.evaluation import evaluate
-from s4aug_train.inference import Windows
 from s4aug_train.limits import CHOICES
 from s4aug_train.methods import Batch, Setup, make_method
 from s4aug_train.model import OwnNetwork
 from s4aug_train.presets import configured
 from s4aug_train.ranks import ALONE, joined
 from s4aug_train.rng import stream_seed
+from s4aug_train.segmenter import Segmenter
+from s4aug_train.windows import Windows
 
 CPU = torch.device("cpu")
 NORMALIZATION = Normalization((100.0, 110.0, 120.0), (50.0, 55.0, 60.0), "measured")
@@ -70,9 +72,9 @@ def learned(name, ranks, numbers):
 
 
 def confusion(ranks, stopped=False):
-    windows = Windows(48, 32)
-    options = {"device": CPU, "ranks": ranks, "should_stop": lambda: stopped}
-    record = evaluate(network(), tiles(), "abcdef", NORMALIZATION, windows, **options)
+    table = ClassTable(tuple(ClassEntry(name, value=i) for i, name in enumerate("abcdef")))
+    segmenter = Segmenter(network(), table, 3, "uint8", NORMALIZATION, CPU)
+    record = evaluate(segmenter, tiles(), Windows(48, 32), ranks=ranks, should_stop=lambda: stopped)
     return None if record is None else torch.tensor(record.confusion)
 
 
