@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from .api import FitResult as FitResult
     from .api import evaluate as evaluate
     from .api import fit as fit
+    from .api import predict as predict
     from .config import Config as Config
     from .data.own import OwnData as OwnData
     from .engine import RunFolder as RunFolder
@@ -18,6 +19,7 @@ HOMES = {
     "FitResult": "api",
     "evaluate": "api",
     "fit": "api",
+    "predict": "api",
     "Config": "config",
     "OwnData": "data.own",
     "RunFolder": "engine",

@@ -45,6 +45,27 @@ def remove_remains(path: Path) -> None:
         remains.unlink(missing_ok=True)
 
 
+def remove_dead_remains(path: Path) -> None:
+    """Remove what killed writers of `path` left under temporary names; others of this machine may be writing it."""
+    for remains in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        number = remains.name.removeprefix(f".{path.name}.").split(".")[0]
+        if number.isdecimal() and not _runs_beside(int(number)):
+            remains.unlink(missing_ok=True)
+
+
+def _runs_beside(number: int) -> bool:
+    """Whether there is another process of a number."""
+    if number == os.getpid():
+        return False
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all."""
     with atomic_path(path) as temporary:

@@ -1,5 +1,7 @@
 """A trained network with all that using it takes."""
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +25,7 @@ class Segmenter:
         normalization: As in training.
         device: Where the network is.
         autocast: Lower precision of the forward; None for the parameters' own.
+        weights: A hash of the weights, which tells what one network made from what another made.
     """
 
     network: nn.Module
@@ -32,6 +35,7 @@ class Segmenter:
     normalization: Normalization
     device: torch.device
     autocast: torch.dtype | None = None
+    weights: str = ""
 
     def inputs(self, images: Tensor, valid: Tensor | None) -> Tensor:  # [B, bands, H, W] -> the same, float32
         """Images as stored, and which of their pixels [B, 1, H, W] are real, normalised on the device."""
@@ -43,3 +47,12 @@ class Segmenter:
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             logits = self.network(inputs)
         return at_size(logits.float(), (inputs.shape[-2], inputs.shape[-1])).softmax(1)
+
+
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 (hex, 16 characters) of the names and values of a state dict."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

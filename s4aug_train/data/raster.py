@@ -2,7 +2,7 @@
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,7 +26,9 @@ DRIVERS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "GTiff", ".ti
 
 # libjpeg only warns of a truncated file, and the fast path of PNG reads one without a word.
 # Listing a folder of thousands for every file in it would take longer than opening the file.
+# The limit of decoded blocks that are kept (MiB) would grow with the machine's memory.
 _READING = {
+    "GDAL_CACHEMAX": 64,
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
@@ -65,13 +67,13 @@ def read_info(path: Path) -> RasterInfo:
     Raises:
         DataError: The file is missing, empty, a folder, not an image, or of complex numbers.
     """
-    with closing(_open(path)) as dataset:
+    with closing(open_raster(path)) as dataset:
         alpha = _alpha_band(dataset)
-        dtype = _decoded_dtype(dataset)
+        dtype = decoded_dtype(dataset)
         return RasterInfo(
             path=path,
             size=(dataset.height, dataset.width),
-            bands=len(_data_bands(dataset, alpha)),
+            bands=len(data_bands(dataset)),
             dtype=dtype,
             palette=_palette(dataset),
             masked=alpha is not None or dtype == "float32" or _has_mask(dataset) or _has_nodata(dataset),
@@ -93,8 +95,8 @@ def read_image(path: Path, window: Window | None = None) -> np.ndarray:  # [C, H
         DataError: As `read_info`, or the pixels are truncated or damaged, or the window
             leaves the image.
     """
-    with closing(_open(path)) as dataset:
-        return _pixels(dataset, _checked(dataset, window))
+    with closing(open_raster(path)) as dataset:
+        return read_pixels(dataset, _checked(dataset, window))
 
 
 def read_valid(path: Path, window: Window | None = None) -> np.ndarray | None:  # [H, W] bool
@@ -111,10 +113,10 @@ def read_valid(path: Path, window: Window | None = None) -> np.ndarray | None:  
     Raises:
         DataError: As `read_image`.
     """
-    with closing(_open(path)) as dataset:
+    with closing(open_raster(path)) as dataset:
         window = _checked(dataset, window)
-        floats = _pixels(dataset, window) if _decoded_dtype(dataset) == "float32" else None
-        return _valid(dataset, window, floats)
+        floats = read_pixels(dataset, window) if decoded_dtype(dataset) == "float32" else None
+        return valid_pixels(dataset, window, floats)
 
 
 def strips(info: RasterInfo, limit_bytes: int = 64 << 20) -> Iterator[Window]:
@@ -145,10 +147,10 @@ def read_strips(
     Raises:
         DataError: As `read_image`.
     """
-    with closing(_open(info.path)) as dataset:
+    with closing(open_raster(info.path)) as dataset:
         for window in strips(info, limit_bytes):
-            image = _pixels(dataset, window)
-            yield window, image, _valid(dataset, window, image) if info.masked else None
+            image = read_pixels(dataset, window)
+            yield window, image, valid_pixels(dataset, window, image) if info.masked else None
 
 
 def write_image(path: Path, array: np.ndarray, *, quality: int = 95) -> None:
@@ -176,7 +178,7 @@ def write_image(path: Path, array: np.ndarray, *, quality: int = 95) -> None:
     profile |= {"height": array.shape[1], "width": array.shape[2]}
     if driver == "JPEG":
         profile["QUALITY"] = quality
-    _ignore_warnings()
+    ignore_warnings()
     with atomic_path(path) as temporary, rasterio.Env(GDAL_PAM_ENABLED="NO"):
         try:
             with rasterio.open(temporary, "w", **profile) as dataset:
@@ -185,10 +187,15 @@ def write_image(path: Path, array: np.ndarray, *, quality: int = 95) -> None:
             raise OSError(" ".join(str(error.__cause__ or error).split())) from error
 
 
-def _open(path: Path) -> DatasetReader:
+def open_raster(path: Path) -> DatasetReader:
+    """Open an image file.
+
+    Raises:
+        DataError: As `read_info`.
+    """
     _check_file(path)
-    _ignore_warnings()
-    with _explained(path):
+    ignore_warnings()
+    with explained(path):
         dataset: DatasetReader = rasterio.open(path)
     known = dataset.driver in DRIVERS.values()
     if not known or dataset.count == 0 or "complex" in dataset.dtypes[0]:
@@ -208,7 +215,7 @@ def _check_file(path: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Run GDAL with our options (they are per thread) and turn its errors into ours."""
     try:
         with rasterio.Env(**_READING):
@@ -224,8 +231,8 @@ def _explained(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _ignore_warnings() -> None:
-    """Silence rasterio's warnings of plain pictures, and of nodata beside alpha (`_valid` reads both), for good.
+def ignore_warnings() -> None:
+    """Silence rasterio's warnings of plain pictures, and of nodata beside alpha (`valid_pixels` reads both), for good.
 
     `warnings.catch_warnings` is not safe in threads: two that overlap restore each other's
     filters. A filter of our own is; it is put back where others (pytest) have covered it.
@@ -237,7 +244,8 @@ def _ignore_warnings() -> None:
                 warnings.filterwarnings("ignore", category=category)
 
 
-def _decoded_dtype(dataset: DatasetReader) -> str:
+def decoded_dtype(dataset: DatasetReader) -> str:
+    """See `RasterInfo.dtype`."""
     kinds = set(dataset.dtypes)
     return kinds.pop() if len(kinds) == 1 and kinds <= {"uint8", "uint16"} else "float32"
 
@@ -262,16 +270,18 @@ def _is_transparency(path: Path, band: int, mtime_ns: int, file_size: int) -> bo
     blue and near infrared look like RGBA in the header. Transparency is 0 or full nearly
     everywhere; a measured band is not.
     """
-    with closing(_open(path)) as dataset:
+    with closing(open_raster(path)) as dataset:
         height, width = min(256, dataset.height), min(256, dataset.width)
         top, left = (dataset.height - height) // 2, (dataset.width - width) // 2
-        with _explained(path):
+        with explained(path):
             sample = dataset.read(band, window=((top, top + height), (left, left + width)))
     full = np.iinfo(sample.dtype).max if sample.dtype.kind in "iu" else 1
     return bool(np.mean((sample == 0) | (sample == full)) >= 0.95)
 
 
-def _data_bands(dataset: DatasetReader, alpha: int | None) -> list[int]:
+def data_bands(dataset: DatasetReader) -> list[int]:
+    """The numbers of the bands, from 1, that hold pixels and no transparency."""
+    alpha = _alpha_band(dataset)
     return [band for band in dataset.indexes if band != alpha] or [1]
 
 
@@ -309,27 +319,30 @@ def _slices(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
     return (top, top + height), (left, left + width)
 
 
-def _pixels(dataset: DatasetReader, window: Window) -> np.ndarray:  # [C, H, W]
-    bands = _data_bands(dataset, _alpha_band(dataset))
-    with _explained(Path(dataset.name)):
-        image: np.ndarray = dataset.read(bands, window=_slices(window), out_dtype=_decoded_dtype(dataset))
+def read_pixels(dataset: DatasetReader, window: Window, bands: Sequence[int] | None = None) -> np.ndarray:
+    """A window [C, H, W] of an open file, as `read_image` gives it; of some bands, numbered from 1, or of all."""
+    bands = bands or data_bands(dataset)
+    with explained(Path(dataset.name)):
+        image: np.ndarray = dataset.read(list(bands), window=_slices(window), out_dtype=decoded_dtype(dataset))
     return image
 
 
-def _valid(
+def valid_pixels(
     dataset: DatasetReader,
     window: Window,
     image: np.ndarray | None,  # [C, H, W], needed if float32
+    bands: Sequence[int] | None = None,
 ) -> np.ndarray | None:  # [H, W] bool
-    alpha, dtype, where = _alpha_band(dataset), _decoded_dtype(dataset), _slices(window)
+    """Which pixels of a window of an open file are real, as `read_valid` says; by some bands or by all."""
+    alpha, dtype, where = _alpha_band(dataset), decoded_dtype(dataset), _slices(window)
     valid = np.ones(window[2:], dtype=bool)
-    with _explained(Path(dataset.name)):
+    with explained(Path(dataset.name)):
         if alpha is not None:
             valid &= dataset.read(alpha, window=where) > 0
         if _has_mask(dataset):
             valid &= dataset.read_masks(1, window=where) > 0
         if _has_nodata(dataset):
-            real = dataset.read_masks(_data_bands(dataset, alpha), window=where) > 0  # [C, H, W]
+            real = dataset.read_masks(list(bands or data_bands(dataset)), window=where) > 0  # [C, H, W]
             valid &= real.all(axis=0) if dtype == "float32" else real.any(axis=0)
     if dtype == "float32" and image is not None:
         valid &= np.isfinite(image).all(axis=0)

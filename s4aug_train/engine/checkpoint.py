@@ -19,7 +19,7 @@ from ..data.split import PARTS, Split
 from ..errors import CheckpointError, DamagedError
 from ..files import atomic_path
 from ..model import GIVEN, UNet, own_network
-from ..segmenter import Segmenter
+from ..segmenter import Segmenter, weights_hash
 from .device import chosen_precision
 
 VERSION = 1
@@ -176,8 +176,16 @@ class Checkpoint:
             CheckpointError: As in `build_network`.
         """
         network = self.build_network(own).to(device)
-        autocast = chosen_precision(precision, device)
-        return Segmenter(network, self.classes, self.bands, self.dtype, self.normalization, device, autocast)
+        return Segmenter(
+            network,
+            self.classes,
+            self.bands,
+            self.dtype,
+            self.normalization,
+            device,
+            chosen_precision(precision, device),
+            weights_hash(self._evaluated()),
+        )
 
     def _evaluated(self) -> Mapping[str, Tensor]:
         """The weights of the student, or of the teacher."""

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from s4aug_train.errors import S4AugTrainError
-from s4aug_train.files import append_text, atomic_path, content_hash, write_bytes, write_json, write_text
+from s4aug_train.files import (
+    append_text,
+    atomic_path,
+    content_hash,
+    remove_dead_remains,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -137,3 +145,16 @@ def test_the_hash_is_that_of_the_value_and_not_of_its_order():
     assert len({content_hash(value) for value in different}) == len(different)
     # Kept in manifests and names of cache entries: must not change between releases.
     assert content_hash({"labeled": ["a"], "val": []}) == "a3d84671dbbcb9fd"
+
+
+def test_remains_of_dead_writers_go_and_those_of_running_ones_stay(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    running = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    names = {number: tmp_path / f".map.tif.{number}.0a.tmp" for number in (dead.pid, running.pid, os.getpid())}
+    draft, other = tmp_path / f".map.tif.{dead.pid}.0a.draft.tmp", tmp_path / f".map.tiff.{dead.pid}.0a.tmp"
+    for path in (*names.values(), draft, other):
+        path.write_text("half")
+    remove_dead_remains(tmp_path / "map.tif")
+    assert sorted(tmp_path.iterdir()) == sorted([names[running.pid], other])
+    running.communicate(b"\n")

@@ -1,0 +1,96 @@
+"""`s4aug-train predict`: maps of whole rasters."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import api
+from ..prediction import Made
+from ..ranks import here
+from .options import device_options, model_option, set_option, settings_of
+from .reporter import Reporter
+
+
+class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases alone
+    """Numbers with commas between them.
+
+    Args:
+        kind: int or float.
+        most: How many there may be.
+    """
+
+    name = "numbers"
+
+    def __init__(self, kind: type, most: int) -> None:
+        self.kind, self.most = kind, most
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """The numbers of a text."""
+        try:
+            numbers = tuple(self.kind(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} must be numbers with commas between them, as in 1,2,3", param, ctx)
+        if len(numbers) > self.most:
+            self.fail(f"{value!r} holds {len(numbers)} numbers, {self.most} at most", param, ctx)
+        return numbers
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the maps.")
+@click.option("--bands", type=Numbers(int, 1000), metavar="N,N,...", help="Bands to use, from 1, as in training.")
+@click.option("--scale", type=Numbers(float, 2), metavar="FACTOR[,OFFSET]", help="What makes pixels as in training.")
+@click.option("--nodata", type=float, metavar="VALUE", help="Not real where all bands have it.")
+@click.option("--tta", metavar="flips|affine:K", help="Also predict views of each window, undone and averaged.")
+@click.option("--window", type=click.IntRange(32), metavar="PX", help="Side of a window; by default the run's.")
+@click.option("--overlap", type=click.IntRange(0), metavar="PX", help="Of windows; by default a quarter of them.")
+@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Windows per forward.")
+@click.option("--confidence", is_flag=True, help="Also write NAME_confidence.tif: confidence and entropy.")
+@click.option("--probabilities", is_flag=True, help="Also write NAME_probabilities.tif: a band for each class.")
+@click.option("--overwrite", is_flag=True, help="Make maps again that are there.")
+@model_option
+@device_options
+@set_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def predict(run: Path, inputs: tuple[str, ...], assignments: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Predict rasters with RUN (a run folder or a checkpoint): a map of labels for each INPUT, on its grid.
+
+    INPUT is a GeoTIFF, VRT, JPEG or PNG, a folder of them or a glob. Maps are Cloud Optimized GeoTIFFs in --out; those
+    that are there already are skipped. With torchrun, each process takes its share of the rasters.
+    """
+    setting = {name: options.pop(name) for name in ("model", "device", "precision", "workers")}
+    with Reporter(quiet=not here().first) as reporter:
+        made = api.predict(
+            inputs, run, settings_of(setting, assignments), on_progress=reporter.progress, **_checked(options)
+        )
+    _tell(made, as_json)
+    if any(each.failure for each in made):
+        raise SystemExit(1)
+
+
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
+    """What `api.predict` takes: a factor alone has the offset 0."""
+    scale = options["scale"]
+    return {**options, "scale": None if scale is None else (*scale, 0.0)[:2]}
+
+
+def _tell(made: Sequence[Made], as_json: bool) -> None:
+    """What became of each raster; failures last, where they are seen."""
+    if as_json:
+        click.echo(json.dumps([_json(each) for each in made]))
+        return
+    for each in made:
+        if not each.failure:
+            click.echo(f"{each.job.out}{': was there already' if each.skipped else ''}")
+    for each in made:
+        if each.failure:
+            click.echo(f"failed: {each.failure}", err=True)
+
+
+def _json(made: Made) -> dict[str, Any]:
+    outcome = "failed" if made.failure else "skipped" if made.skipped else "made"
+    return {"input": str(made.job.source), "map": str(made.job.out), "outcome": outcome, "failure": made.failure}

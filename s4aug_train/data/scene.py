@@ -1,0 +1,129 @@
+"""A raster that is predicted: its pixels as a network was trained on them, and where they lie on earth."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rasterio.io import DatasetReader
+
+from ..errors import DataError
+from .raster import Window, data_bands, decoded_dtype, open_raster, read_pixels, valid_pixels
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How pixels are taken from a raster.
+
+    Args:
+        bands: Their numbers, from 1, in the order of the network's; None for all that the raster has.
+        scale: (factor, offset) by which pixels become what the network was trained on, `pixel * factor + offset`,
+            rounded and cut off at the ends of an integer type; None if they are it already.
+        nodata: A value that means "not real" where all bands have it, besides what the file says.
+    """
+
+    bands: tuple[int, ...] | None = None
+    scale: tuple[float, float] | None = None
+    nodata: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """An open raster; read by one thread at a time.
+
+    Args:
+        dataset: The open file.
+        bands: Numbers of the bands that are read.
+        dtype: What pixels are given as.
+        reading: As above.
+    """
+
+    dataset: DatasetReader
+    bands: tuple[int, ...]
+    dtype: str
+    reading: Reading
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in px."""
+        return self.dataset.height, self.dataset.width
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
+        """Pixels [C, h, w] of a window, and which of them are real, [h, w] bool, or None where all are.
+
+        Raises:
+            UnreadableError: The file is damaged there.
+        """
+        image = read_pixels(self.dataset, window, self.bands)
+        valid = valid_pixels(self.dataset, window, image, self.bands)
+        if self.reading.nodata is not None:
+            real = (image != self.reading.nodata).any(0)
+            valid = real if valid is None else valid & real
+        return self._scaled(image), valid
+
+    def place(self) -> dict[str, Any]:
+        """Where the raster lies, as rasterio takes it for a new one of the same grid."""
+        points, system = self.dataset.gcps
+        if points:
+            return {"gcps": points, "crs": system}
+        where: dict[str, Any] = {"crs": self.dataset.crs} if self.dataset.crs else {}
+        # A picture has none, for which rasterio gives the identity.
+        return where if self.dataset.transform.is_identity else {**where, "transform": self.dataset.transform}
+
+    def _scaled(self, image: np.ndarray) -> np.ndarray:
+        if self.reading.scale is None:
+            return image
+        factor, offset = self.reading.scale
+        scaled = image.astype(np.float32) * np.float32(factor) + np.float32(offset)
+        if self.dtype == "float32":
+            return scaled
+        # NaN is not real, and no integer.
+        whole = np.nan_to_num(scaled, nan=0.0).round().clip(0, np.iinfo(self.dtype).max)
+        return whole.astype(self.dtype)
+
+
+@contextmanager
+def opened_scene(path: Path, bands: int, dtype: str, reading: Reading) -> Iterator[Scene]:
+    """Open a raster for a network.
+
+    Args:
+        path: GeoTIFF, VRT, JPEG or PNG.
+        bands: How many the network takes.
+        dtype: What it was trained on: "uint8", "uint16" or "float32".
+        reading: How pixels are taken.
+
+    Raises:
+        DataError: The file cannot be read, or does not hold what the network takes.
+    """
+    with closing(open_raster(path)) as dataset:
+        chosen = reading.bands or tuple(data_bands(dataset))
+        _check_bands(path, dataset, chosen, bands, reading)
+        found = decoded_dtype(dataset)
+        if found != dtype and reading.scale is None:
+            raise DataError(_other_type(path, found, dtype))
+        yield Scene(dataset, chosen, dtype, reading)
+
+
+def _check_bands(path: Path, dataset: DatasetReader, chosen: Sequence[int], bands: int, reading: Reading) -> None:
+    if outside := [band for band in chosen if not 1 <= band <= dataset.count]:
+        raise DataError(f"{path} has no band {outside[0]}: it has {dataset.count}; choose others with --bands")
+    if len(chosen) == bands:
+        return
+    if reading.bands:
+        raise DataError(f"--bands names {len(chosen)} bands, the network takes {bands}; name as many, in its order")
+    if len(chosen) < bands:
+        raise DataError(f"{path} has {len(chosen)} bands, the network takes {bands}; use a raster of the same bands")
+    example = ",".join(str(band) for band in chosen[:bands])
+    raise DataError(
+        f"{path} has {len(chosen)} bands, the network takes {bands}; choose them with --bands, as in --bands {example}"
+    )
+
+
+def _other_type(path: Path, found: str, dtype: str) -> str:
+    example = "0.0255 makes 0 to 255 of 0 to 10000" if (found, dtype) == ("uint16", "uint8") else "1 takes them as is"
+    return (
+        f"{path} holds pixels of {found}, the network was trained on {dtype}; say how they become the same with "
+        f"--scale FACTOR or FACTOR,OFFSET (for example {example})"
+    )

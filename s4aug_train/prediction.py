@@ -1,0 +1,218 @@
+"""Maps of rasters: made once, whole, and the same whenever they are made."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s4aug import __version__
+
+from .data.geomap import NODATA, MapKind, MapWriter, read_tags, written_map
+from .data.raster import read_info
+from .data.scene import Reading, Scene, opened_scene
+from .errors import DataError, S4AugTrainError, UnreadableError
+from .files import remove_dead_remains
+from .inference import Piece, predict_pieces
+from .jobs import Job
+from .segmenter import Segmenter
+from .tta import Averaging
+from .windows import Windows
+
+STEPS = 250  # of a share from 0 to 1 in 8 bits, 255 being nodata
+MADE_BY = "S4AUG_MADE_BY"  # the tag that tells maps of one network and request from those of another
+
+
+@dataclass(frozen=True)
+class MapRequest:
+    """What is made of a raster.
+
+    Args:
+        windows: How it is covered.
+        tta: Views that each window is predicted in besides.
+        reading: How pixels are taken.
+        confidence: Also a map of the largest probability and of the entropy, divided by its largest value log K.
+        probabilities: Also a map of the probability of each class.
+    """
+
+    windows: Windows
+    tta: Averaging | None = None
+    reading: Reading = field(default_factory=Reading)
+    confidence: bool = False
+    probabilities: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a job.
+
+    Args:
+        job: The job.
+        skipped: Its maps had been made before.
+        failure: Why there is none, in one line; "" if there is one.
+    """
+
+    job: Job
+    skipped: bool = False
+    failure: str = ""
+
+
+def predict_maps(
+    segmenter: Segmenter,
+    jobs: Sequence[Job],
+    request: MapRequest,
+    *,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Made]:
+    """Make the maps of some rasters, one after another; a raster that fails is told, and the next one follows.
+
+    Maps that are there are not made again. If they are of another network or request, or older than their raster,
+    that is a failure.
+
+    Args:
+        segmenter: The network, and what it takes.
+        jobs: Rasters, and where their maps go.
+        request: What is made of each.
+        overwrite: Maps that are there are made again.
+        on_progress: Called with windows done and all, those of skipped and failed rasters included.
+    """
+    shares = [_window_count(job, request.windows) for job in jobs]
+    total = sum(shares)
+    for number, job in enumerate(jobs):
+
+        def told(part: float, before: int = sum(shares[:number]), share: int = shares[number]) -> None:
+            if on_progress is not None:
+                on_progress(before + int(part * share), total)
+
+        yield _tried(segmenter, job, request, overwrite, told)
+        told(1.0)
+
+
+def _window_count(job: Job, windows: Windows) -> int:
+    """How many windows a raster takes; 1 for one that cannot be read, which is told when its turn comes."""
+    try:
+        height, width = read_info(job.source).size
+    except DataError:
+        return 1
+    return len(windows.spans(height)) * len(windows.spans(width))
+
+
+def _tried(segmenter: Segmenter, job: Job, request: MapRequest, overwrite: bool, told: Callable[[float], None]) -> Made:
+    try:
+        if not overwrite and _finished(segmenter, job, request):
+            return Made(job, skipped=True)
+        _make(segmenter, job, request, told)
+        return Made(job)
+    except UnreadableError as error:
+        return Made(job, failure=error.why)
+    except S4AugTrainError as error:
+        return Made(job, failure=str(error))
+
+
+def _finished(segmenter: Segmenter, job: Job, request: MapRequest) -> bool:
+    """Whether all that is asked for is there.
+
+    Raises:
+        DataError: What is there is something else.
+    """
+    # That of labels gets its name last.
+    if not job.out.exists():
+        return False
+    cure = "remove it, or make it again with --overwrite"
+    if job.source.exists() and job.source.stat().st_mtime > job.out.stat().st_mtime:
+        raise DataError(f"{job.out} is older than its raster {job.source}; {cure}")
+    if read_tags(job.out).get(MADE_BY) != _made_by(segmenter, request):
+        raise DataError(f"{job.out} was not made by this network with these options; {cure}")
+    wanted = [job.confidence] * request.confidence + [job.probabilities] * request.probabilities
+    return all(path.exists() for path in wanted)
+
+
+def _made_by(segmenter: Segmenter, request: MapRequest) -> str:
+    """All that a map of labels depends on besides its raster."""
+    windows = [request.windows.side, request.windows.stride, request.windows.smooth]
+    views = None if request.tta is None else asdict(request.tta)
+    parts = {"weights": segmenter.weights, "windows": windows, "tta": views, "reading": asdict(request.reading)}
+    return json.dumps({**parts, "s4aug": __version__})
+
+
+def _make(segmenter: Segmenter, job: Job, request: MapRequest, told: Callable[[float], None]) -> None:
+    """Predict a raster and write its maps.
+
+    Raises:
+        S4AugTrainError: It cannot be read, does not fit the network or holds nothing real; or a map cannot be written.
+    """
+    with (
+        opened_scene(job.source, segmenter.bands, segmenter.dtype, request.reading) as scene,
+        ExitStack() as stack,
+        ThreadPoolExecutor(1) as worker,
+    ):
+        outputs = _outputs(segmenter, job, request, scene)
+        # Names are given in reverse: that of labels last.
+        writers = [stack.enter_context(output) for output, _ in outputs]
+        pending: Future[None] | None = None
+        done, pixels = 0, scene.size[0] * scene.size[1]
+        for piece in predict_pieces(segmenter, scene, request.windows, tta=request.tta):
+            parts = [_hidden(part(piece.probabilities), piece) for _, part in outputs]
+            if pending is not None:
+                pending.result()
+            # While the next piece is predicted.
+            pending = worker.submit(_write, writers, parts, piece.top, piece.left)
+            done += parts[0][0].size
+            told(done / pixels)
+        assert pending is not None
+        pending.result()
+        if writers[0].counts[0, NODATA] == pixels:
+            raise DataError(f"{job.source} holds no real pixel: all are nodata; leave it out")
+
+
+Output = tuple[AbstractContextManager[MapWriter], Callable[[Tensor], Tensor]]
+
+
+def _outputs(segmenter: Segmenter, job: Job, request: MapRequest, scene: Scene) -> list[Output]:
+    """The files to write, each with what is made of probabilities [K, h, w] for it, [bands, h, w] uint8."""
+    names, tags = segmenter.classes.names, {"TIFFTAG_SOFTWARE": f"s4aug {__version__}"}
+    tags |= {MADE_BY: _made_by(segmenter, request), "CLASSES": json.dumps(dict(enumerate(names)))}
+    tags |= {f"CLASS_{label}": name for label, name in enumerate(names)}
+    labels = MapKind(["class"], segmenter.classes.colors, tags=tags)
+    asked: list[tuple[Path, MapKind, Callable[[Tensor], Tensor]]] = [(job.out, labels, _labels)]
+    if request.confidence:
+        kind = MapKind(["confidence: largest probability", "entropy / log K"], unit=1 / STEPS, tags=tags)
+        asked.append((job.confidence, kind, _confidence))
+    if request.probabilities:
+        asked.append((job.probabilities, MapKind(names, unit=1 / STEPS, tags=tags), _shares))
+    for path, *_ in asked:
+        remove_dead_remains(path)
+    return [(written_map(path, scene.size, scene.place(), kind), part) for path, kind, part in asked]
+
+
+def _labels(probabilities: Tensor) -> Tensor:  # [K, h, w] -> [1, h, w]
+    return probabilities.argmax(0, keepdim=True).to(torch.uint8)
+
+
+def _confidence(probabilities: Tensor) -> Tensor:  # [K, h, w] -> [2, h, w]
+    entropy = torch.special.entr(probabilities).sum(0) / np.log(max(len(probabilities), 2))
+    return _shares(torch.stack([probabilities.amax(0), entropy]))
+
+
+def _shares(values: Tensor) -> Tensor:
+    """Numbers from 0 to 1, in 8 bits."""
+    return (values.clamp(0, 1) * STEPS).round().to(torch.uint8)
+
+
+def _hidden(values: Tensor, piece: Piece) -> np.ndarray:  # [bands, h, w]
+    """Nodata where the raster holds nothing."""
+    array: np.ndarray = values.cpu().numpy()
+    if piece.valid is not None:
+        array[:, ~piece.valid] = NODATA
+    return array
+
+
+def _write(writers: Sequence[MapWriter], parts: Sequence[np.ndarray], top: int, left: int) -> None:
+    for writer, part in zip(writers, parts, strict=True):
+        writer.write(part, top, left)

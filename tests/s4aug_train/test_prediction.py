@@ -1,0 +1,287 @@
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+from s4aug_train.data.normalization import Normalization
+from s4aug_train.data.palette import ClassEntry, ClassTable
+from s4aug_train.data.scene import Reading
+from s4aug_train.jobs import jobs_of
+from s4aug_train.prediction import MADE_BY, MapRequest, predict_maps
+from s4aug_train.segmenter import Segmenter
+from s4aug_train.windows import Windows
+
+TABLE = ClassTable(tuple(ClassEntry(name, (10 * i, 20 * i, 5)) for i, name in enumerate("abcd")))
+IDENTITY = Normalization((0.0,) * 3, (1.0,) * 3, "measured")
+SMALL = MapRequest(Windows(64, 48, batch=3, smooth=True), confidence=True, probabilities=True)
+PLACE = {
+    "crs": "EPSG:32652",
+    "transform": rasterio.Affine.translation(5e5, 4e6) @ rasterio.Affine.rotation(20) @ rasterio.Affine.scale(10, -10),
+}
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")  # of what tests write
+
+
+class Pointwise(torch.nn.Module):
+    """Probabilities that depend on the pixel alone."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = torch.nn.Conv2d(3, 4, 1)
+
+    def forward(self, images):
+        return self.conv(images / 64)
+
+
+def segmenter(weights="0123", classes=TABLE, dtype="uint8"):
+    return Segmenter(Pointwise().eval(), classes, 3, dtype, IDENTITY, torch.device("cpu"), weights=weights)
+
+
+def write(path, image, **profile):
+    count, height, width = image.shape
+    shape = {"count": count, "height": height, "width": width, "dtype": image.dtype, "driver": "GTiff"}
+    with rasterio.open(path, "w", **shape, **profile) as dataset:
+        dataset.write(image)
+    return path
+
+
+def image_of(height=150, width=210, seed=0):
+    return np.random.default_rng(seed).integers(1, 256, (3, height, width)).astype(np.uint8)
+
+
+def make(paths, out, request=SMALL, who=None, **options):
+    return list(predict_maps(who or segmenter(), jobs_of(paths, out), request, **options))
+
+
+def expected_probabilities(image):
+    with torch.no_grad():
+        return Pointwise()(torch.from_numpy(image)[None].float())[0].softmax(0).numpy()
+
+
+def test_maps_hold_what_the_network_says_of_each_pixel_on_the_rasters_grid(tmp_path):
+    image = image_of()
+    image[:, 30:60, 100:] = 0
+    write(tmp_path / "scene.tif", image, nodata=0, **PLACE)
+    [made] = make([tmp_path / "scene.tif"], tmp_path / "out")
+    assert (made.skipped, made.failure) == (False, "")
+    real, shares = image[0] != 0, expected_probabilities(image)
+    with rasterio.open(made.job.out) as labels:
+        assert (labels.read(1) == np.where(real, shares.argmax(0), 255)).all()
+        assert (labels.crs, labels.shape) == ("EPSG:32652", (150, 210))
+        assert labels.transform.almost_equals(PLACE["transform"])
+        assert labels.colormap(1)[2] == (20, 40, 5, 255)
+        assert labels.tags()["CLASS_3"] == "d"
+    with rasterio.open(made.job.probabilities) as dataset:
+        seen = dataset.read()
+        assert (seen[:, ~real] == 255).all()
+        assert np.abs(seen / 250 - shares)[:, real].max() <= 0.0021
+        assert dataset.descriptions == tuple("abcd")
+    with rasterio.open(made.job.confidence) as dataset:
+        confidence, entropy = dataset.read() / 250
+        assert np.abs(confidence - shares.max(0))[real].max() <= 0.0021
+        assert np.abs(entropy + (shares * np.log(shares)).sum(0) / np.log(4))[real].max() <= 0.0021
+
+
+def test_a_raster_without_place_and_a_picture_give_maps_without_place(tmp_path):
+    from PIL import Image
+
+    image = image_of()
+    write(tmp_path / "plain.tif", image)
+    Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / "picture.png")
+    for made in make([tmp_path / "plain.tif", tmp_path / "picture.png"], tmp_path / "out"):
+        with rasterio.open(made.job.out) as labels:
+            assert labels.crs is None
+            assert labels.transform.is_identity
+            assert (labels.read(1) == expected_probabilities(image).argmax(0)).all()
+
+
+def test_a_mosaic_is_predicted_without_a_trace_of_its_parts(tmp_path):
+    image = image_of(100, 260)
+    west, north = rasterio.Affine(10, 0, 5e5, 0, -10, 4e6), {"crs": "EPSG:32652"}
+    write(tmp_path / "a.tif", image[:, :, :130], transform=west, **north)
+    write(tmp_path / "b.tif", image[:, :, 130:], transform=west @ rasterio.Affine.translation(130, 0), **north)
+    source = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}">'
+        + "".join(
+            f'<SimpleSource><SourceFilename relativeToVRT="1">{name}.tif</SourceFilename>'
+            f'<SourceBand>{band}</SourceBand><SrcRect xOff="0" yOff="0" xSize="130" ySize="100"/>'
+            f'<DstRect xOff="{left}" yOff="0" xSize="130" ySize="100"/></SimpleSource>'
+            for name, left in (("a", 0), ("b", 130))
+        )
+        + "</VRTRasterBand>"
+        for band in (1, 2, 3)
+    )
+    (tmp_path / "whole.vrt").write_text(
+        '<VRTDataset rasterXSize="260" rasterYSize="100"><SRS>EPSG:32652</SRS>'
+        f"<GeoTransform>500000,10,0,4000000,0,-10</GeoTransform>{source}</VRTDataset>"
+    )
+    [made] = make([tmp_path / "whole.vrt"], tmp_path / "out")
+    with rasterio.open(made.job.out) as labels:
+        assert (labels.read(1) == expected_probabilities(image).argmax(0)).all()
+        assert labels.transform == west
+
+
+def test_what_is_finished_is_skipped_and_never_taken_for_something_else(tmp_path):
+    source = write(tmp_path / "a.tif", image_of())
+    [first] = make([source], tmp_path / "out")
+    before = first.job.out.read_bytes()
+    assert [made.skipped for made in make([source], tmp_path / "out")] == [True]
+    # Fewer maps than there are is finished; more is not, and the others stay as they were.
+    assert make([source], tmp_path / "out", replace(SMALL, probabilities=False))[0].skipped
+    first.job.confidence.unlink()
+    assert not make([source], tmp_path / "out")[0].skipped
+    assert first.job.confidence.exists()
+    assert first.job.out.read_bytes() == before
+    others = {
+        "not made by this network": ({"who": segmenter("4567")}, {}),
+        "with these options": ({"request": replace(SMALL, reading=Reading(nodata=7))}, {}),
+    }
+    for told, (change, _) in others.items():
+        [made] = make([source], tmp_path / "out", **change)
+        assert told in made.failure
+        assert "--overwrite" in made.failure
+        assert first.job.out.read_bytes() == before
+    assert make([source], tmp_path / "out", who=segmenter("4567"), overwrite=True)[0].failure == ""
+    with rasterio.open(first.job.out) as labels:
+        assert '"4567"' in labels.tags()[MADE_BY]
+
+
+def test_a_map_older_than_its_raster_is_not_taken_for_one_of_it(tmp_path):
+    source = write(tmp_path / "a.tif", image_of())
+    [made] = make([source], tmp_path / "out")
+    later = time.time() + 100
+    os.utime(source, (later, later))
+    assert "is older than its raster" in make([source], tmp_path / "out")[0].failure
+    assert made.job.out.exists()
+
+
+def test_a_raster_that_fails_is_told_in_one_line_and_the_others_are_done(tmp_path):
+    image = image_of()
+    good = write(tmp_path / "good.tif", image)
+    cut = write(tmp_path / "cut.tif", image)
+    cut.write_bytes(cut.read_bytes()[:30_000])
+    (tmp_path / "text.tif").write_text("no raster")
+    (tmp_path / "empty.tif").write_bytes(b"")
+    write(tmp_path / "nothing.tif", np.zeros((3, 80, 90), np.uint8), nodata=0)
+    write(tmp_path / "four.tif", np.concatenate([image, image[:1]]))
+    write(tmp_path / "sixteen.tif", np.ones((3, 80, 90), np.uint16))
+    told = {
+        "cut": "cannot be read: it is damaged",
+        "text": "cannot be read",
+        "empty": "is empty (0 bytes)",
+        "nothing": "holds no real pixel: all are nodata",
+        "four": "choose them with --bands",
+        "sixteen": "--scale",
+        "gone": "does not exist",
+    }
+    paths = [*(tmp_path / f"{name}.tif" for name in told), good]
+    made = make(paths, tmp_path / "out")
+    for name, each in zip(told, made, strict=False):
+        assert told[name] in each.failure
+        assert f"{name}.tif" in each.failure
+        assert "\n" not in each.failure
+        assert "data.unreadable" not in each.failure
+    assert made[-1].failure == ""
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left == {"good.tif", "good_confidence.tif", "good_probabilities.tif"}
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, file_limit):
+    source = write(tmp_path / "a.tif", image_of(600, 700))
+    with file_limit(30_000):
+        [made] = make([source], tmp_path / "out", MapRequest(Windows(256, 192, smooth=True)))
+    assert "cannot write" in made.failure
+    assert "free some space" in made.failure
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser writes anywhere")
+def test_a_folder_that_cannot_be_written_to_is_told(tmp_path):
+    source = write(tmp_path / "a.tif", image_of())
+    (tmp_path / "out").mkdir(mode=0o500)
+    assert "cannot write" in make([source], tmp_path / "out")[0].failure
+
+
+def test_a_folder_that_is_a_file_is_told(tmp_path):
+    source = write(tmp_path / "a.tif", image_of())
+    (tmp_path / "out").write_text("mine")
+    assert "cannot write" in make([source], tmp_path / "out")[0].failure
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_one_class_has_maps_too(tmp_path):
+    class One(torch.nn.Module):
+        def forward(self, images):
+            return images[:, :1]
+
+    alone = replace(segmenter(classes=ClassTable((ClassEntry("all", (1, 2, 3)),))), network=One())
+    [made] = make([write(tmp_path / "a.tif", image_of())], tmp_path / "out", who=alone)
+    with rasterio.open(made.job.confidence) as dataset:
+        assert np.unique(dataset.read(1)).tolist() == [250]
+        assert np.unique(dataset.read(2)).tolist() == [0]
+
+
+def test_progress_counts_windows_to_the_last_whatever_fails(tmp_path):
+    paths = [write(tmp_path / f"{i}.tif", image_of(150, 150, i)) for i in range(2)]
+    (tmp_path / "bad.tif").write_text("no raster")
+    seen = []
+    make([paths[0], tmp_path / "bad.tif", paths[1]], tmp_path / "out", on_progress=lambda *each: seen.append(each))
+    done = [done for done, _ in seen]
+    assert {total for _, total in seen} == {9 + 1 + 9}
+    assert done == sorted(done)
+    assert done[-1] == 19
+
+
+# A network of one layer on rasters most of which is nothing; prints the most memory that was resident after each.
+WIDE = """
+import resource, sys
+from pathlib import Path
+import rasterio
+sys.path.insert(0, {folder!r})
+from test_prediction import segmenter
+from s4aug_train.jobs import jobs_of
+from s4aug_train.prediction import MapRequest, predict_maps
+from s4aug_train.windows import Windows
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+seen = [peak()]
+for number, (height, width) in enumerate({sizes!r}):
+    path = Path({path!r}) / f"{{number}}.tif"
+    size = dict(height=height, width=width, count=3, dtype="uint8")
+    with rasterio.open(path, "w", driver="GTiff", tiled=True, sparse_ok=True, compress="deflate", **size):
+        pass
+    [made] = predict_maps(segmenter(), jobs_of([path], path.parent / "out"), MapRequest(Windows(512, 384, smooth=True)))
+    assert made.failure == "", made.failure
+    seen.append(peak())
+print(*seen)
+"""
+
+
+def memory_of(folder, *sizes):
+    """MiB resident at most: before, and after each raster."""
+    code = WIDE.format(folder=os.path.dirname(__file__), path=str(folder), sizes=sizes)
+    told = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    return [float(number) for number in told.stdout.split()]
+
+
+def test_memory_does_not_grow_with_the_height_of_a_raster(tmp_path):
+    before, low, high = memory_of(tmp_path, (3072, 2048), (9216, 2048))
+    print(f"{before:.0f} MiB before, {low:.0f} MiB for 3072 rows, {high:.0f} MiB for 9216")
+    # GDAL's cache of 64 MiB may fill up; the probabilities of the 6144 rows more would be 201 MB.
+    assert high - low < 90
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_raster_of_20000_px_a_side_takes_less_than_2_gb(tmp_path):
+    before, peak = memory_of(tmp_path, (20000, 20000))
+    print(f"{before:.0f} MiB before, {peak:.0f} MiB at most")
+    assert peak < 2000
