@@ -5,13 +5,21 @@ import os
 import pytest
 
 
+def interpreter_that_patches():
+    """Triton's interpreter where it is used and undoes its patches by a scope, as its release 3.8 does; else None."""
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        return None
+    interpreter = pytest.importorskip("triton.runtime.interpreter")
+    return interpreter if hasattr(interpreter, "_LangPatchScope") else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def language_patched_once_per_launch():
     """Each call inside a kernel patches the language anew, to what the launch made of it already: once is enough."""
-    if os.environ.get("TRITON_INTERPRET") != "1":
+    interpreter = interpreter_that_patches()
+    if interpreter is None:
         yield
         return
-    interpreter = pytest.importorskip("triton.runtime.interpreter")
     patch, known, done = interpreter._patch_lang, {}, set()
 
     def patched(function):
