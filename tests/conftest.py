@@ -1,6 +1,21 @@
-"""For all tests: hypothesis times no example, for machines are shared and first calls compile."""
+"""For all tests: no example is timed, for machines are shared and first calls compile; workers share the cores."""
 
+import os
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("s4aug", deadline=None)
 settings.load_profile("s4aug")
+
+# With as many workers as cores, threads would wait for each other; processes that tests start have one too.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A worker keeps to files, whose runs and compiled kernels serve all their tests, until it has nothing to do."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getvalue("dist") == "load" else None

@@ -219,7 +219,7 @@ def check_any(kernels, options, seed):
 
 
 @runs
-@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(warps(side=7, batch=2, channels=4))
 def test_any_warp(kernels, drawn):
     check_any(kernels, *drawn)
