@@ -67,26 +67,25 @@ def _tell(
     found: list[Assessment], run: Path, against: Path | None, *, confusion: bool, as_json: bool, out: Path | None
 ) -> None:
     """Print and write what was found."""
-    intervals = found[0].intervals()
-    comparison = compare(*found) if len(found) > 1 else None
-    told = {**found[0].summary(intervals), "comparison": _comparison_json(found, against, comparison)}
+    first, last = found[0], found[-1]
+    intervals = first.intervals()
+    comparison = None if against is None else compare(first, last)
+    told = {**first.summary(intervals), "comparison": _comparison_json(last, against, comparison)}
     if as_json:
         click.echo(json.dumps(told))
     else:
-        console, first = Console(), found[0]
+        console = Console()
         print_assessment(console, first, intervals, f"{run}, step {first.step}, {len(first.tiles)} tiles")
         if comparison is not None and against is not None:
-            print_comparison(console, *found, comparison, against)
+            print_comparison(console, first, last, comparison, against)
         if confusion:
             print_confusion(console, first)
     if out is not None:
         write_json(out, told)
 
 
-def _comparison_json(
-    found: list[Assessment], against: Path | None, comparison: Comparison | None
-) -> dict[str, Any] | None:
+def _comparison_json(other: Assessment, against: Path | None, comparison: Comparison | None) -> dict[str, Any] | None:
     if comparison is None:
         return None
-    other = {"against": str(against), "step": found[1].step, "miou": found[1].miou, "iou": found[1].iou()}
-    return {**other, **asdict(comparison), "shown": comparison.shown}
+    told = {"against": str(against), "step": other.step, "miou": other.miou, "iou": other.iou()}
+    return {**told, **asdict(comparison), "shown": comparison.shown}
