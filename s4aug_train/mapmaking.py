@@ -1,0 +1,103 @@
+"""Prediction of rasters by what a user names: a checkpoint, files, and how they are read."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from .data.dataset import Progress
+from .data.scene import Reading
+from .engine import Checkpoint, choose_device, find_checkpoint
+from .errors import ConfigError
+from .jobs import jobs_of
+from .prediction import Made, MapRequest, predict_maps
+from .preparation import named
+from .ranks import here
+from .tta import Averaging
+from .windows import Windows
+
+
+def predict(
+    inputs: str | Path | Sequence[str | Path],
+    checkpoint: str | Path,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    out: str | Path = "maps",
+    bands: Sequence[int] | None = None,
+    scale: float | tuple[float, float] | None = None,
+    nodata: float | None = None,
+    tta: str | None = None,
+    window: int | None = None,
+    overlap: int | None = None,
+    batch: int = 4,
+    confidence: bool = False,
+    probabilities: bool = False,
+    overwrite: bool = False,
+    model: nn.Module | None = None,
+    on_progress: Progress | None = None,
+) -> list[Made]:
+    """Predict whole rasters: for each a map of labels, a Cloud Optimized GeoTIFF on the grid of the raster.
+
+    Under torchrun each process predicts its share of the rasters.
+
+    Args:
+        inputs: GeoTIFF, VRT, JPEG or PNG files, folders of them, or globs.
+        checkpoint: Run folder or checkpoint.
+        settings: `train.device`, `train.precision` or `model.factory`, where they differ from the run's.
+        out: Folder of the maps; that of `scene.tif` is `scene.tif` in it.
+        bands: Numbers of the bands to use, from 1, in the order in which the network was trained on them.
+        scale: Factor, or (factor, offset), by which pixels become what the network was trained on.
+        nodata: A value that means "not real" where all bands have it, besides what the file says.
+        tta: `flips` or `affine:K`: views of each window that are predicted besides.
+        window: Side of a window, px; by default that of the run's evaluation.
+        overlap: Of windows, px, over which they fade into each other; by default a quarter of the window.
+        batch: Windows per forward.
+        confidence: Also write `*_confidence.tif`: the largest probability, and the entropy divided by log K.
+        probabilities: Also write `*_probabilities.tif`, a band for each class.
+        overwrite: Make maps again that are there.
+        model: The network that the run trained, where it was one of the user's.
+        on_progress: As in `fit`.
+
+    Returns:
+        What became of each raster, this process's share of them: made, skipped because it was there, or failed.
+
+    Raises:
+        CheckpointError: There is no such checkpoint.
+        DataError: There is no raster, or two rasters would have one map.
+        ConfigError: An option cannot be.
+    """
+    given = dict(settings or {})
+    listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    jobs = jobs_of(listed, Path(out))
+    found = Checkpoint.read(find_checkpoint(Path(checkpoint)))
+    config = found.config.updated(given)
+    ranks = here()
+    device = choose_device(config.train.device, ranks)
+    request = MapRequest(
+        windows=_smooth_windows(window or config.train.window, overlap, batch),
+        tta=Averaging.named(tta, config.method) if tta else None,
+        reading=Reading(tuple(bands) if bands else None, _pair(scale), nodata),
+        confidence=confidence,
+        probabilities=probabilities,
+    )
+    segmenter = found.segmenter(device, config.train.precision, model or given.get("model.factory"))
+    own = jobs[ranks.rank :: ranks.count]
+    told = named(on_progress, "predicting windows")
+    return list(predict_maps(segmenter, own, request, overwrite=overwrite, on_progress=told))
+
+
+def _smooth_windows(side: int, overlap: int | None, batch: int) -> Windows:
+    """Windows that fade into each other.
+
+    Raises:
+        ConfigError: The overlap is no part of the window.
+    """
+    overlap = side // 4 if overlap is None else overlap
+    if not 0 <= overlap < side:
+        raise ConfigError(f"windows of {side} px cannot overlap by {overlap} px; use 0 to {side - 1}")
+    return Windows(side, side - overlap, batch, smooth=True)
+
+
+def _pair(scale: float | tuple[float, float] | None) -> tuple[float, float] | None:
+    return scale if scale is None or isinstance(scale, tuple) else (float(scale), 0.0)
