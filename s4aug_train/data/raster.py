@@ -126,7 +126,7 @@ def read_grid(path: Path) -> Grid | None:
     Raises:
         DataError: As `read_info`.
     """
-    with closing(_open(path)) as dataset, _explained(path):
+    with closing(open_raster(path)) as dataset, explained(path):
         matrix = np.array(dataset.transform[:9]).reshape(3, 3)
         if not dataset.crs or np.array_equal(matrix, np.eye(3)) or not abs(np.linalg.det(matrix)) > 0:
             return None
