@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import FitResult as FitResult
     from .api import evaluate as evaluate
+    from .api import export as export
     from .api import fit as fit
     from .config import Config as Config
     from .data.own import OwnData as OwnData
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 HOMES = {
     "FitResult": "api",
     "evaluate": "api",
+    "export": "api",
     "fit": "api",
     "Config": "config",
     "OwnData": "data.own",

@@ -1,4 +1,4 @@
-"""The trainer for Python: `fit` and `evaluate`; the command line runs the same `training`."""
+"""The trainer for Python: `fit`, `evaluate` and `export`; the command line runs the same `training`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +19,8 @@ from .data.split import Split
 from .engine import Checkpoint, RunFolder, begun_by, choose_device, claim, find_checkpoint, fresh_run, held, newest
 from .errors import CheckpointError, ConfigError, DataError
 from .evaluation import evaluate as evaluate_on
+from .exporting import Export, export_checkpoint
+from .formats import format_of
 from .preparation import named
 from .ranks import here
 from .records import EvaluationRecord, LeftOut, Note, Record
@@ -154,6 +156,44 @@ def evaluate(
         on_note(note)
     assert record is not None
     return record
+
+
+def export(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    format: str,
+    model: nn.Module | str | None = None,
+    data: str | Path | None = None,
+    on_progress: Progress | None = None,
+) -> Export:
+    """Write the network of a run folder's last checkpoint, or of a checkpoint file, for use elsewhere.
+
+    The file is run and compared with the network in PyTorch before it appears under its name.
+
+    Args:
+        checkpoint: Run folder or checkpoint.
+        out: The file to write, .onnx, .pt2 (torch-export) or .safetensors.
+        format: "onnx", "torch-export" or "safetensors".
+        model: The network that the run trained, or its name, where it was one of the user's.
+        data: Folder of tiles to compare on; by default those of the run, where they are there.
+        on_progress: As in `fit`.
+
+    Returns:
+        The file, and how far its probabilities are from those of the network.
+
+    Raises:
+        CheckpointError: There is no such checkpoint.
+        ConfigError: There is no such format, or one of its packages is missing.
+        ExportError: The network cannot be traced, or the file computes something else; nothing is left of it.
+        S4AugTrainError: The file cannot be written.
+    """
+    path = Path(out)
+    form = format_of(format, path)
+    form.check()
+    found = Checkpoint.read(find_checkpoint(Path(checkpoint)))
+    folder = None if data is None else str(data)
+    return export_checkpoint(found, form, path, own=model, data=folder, on_progress=on_progress)
 
 
 def _own_tiles(dataset: OwnData, checkpoint: Checkpoint, skip: bool) -> Sequence[Tile]:
