@@ -35,7 +35,7 @@ def _lines(done: Export) -> list[str]:
     lines = [f"{done.path}: {done.format}, {done.size / 1e6:.1f} MB, step {done.step}, weights {done.weights[:16]}"]
     for parity in done.parities:
         lines.append(
-            f"on {parity.images} {parity.what} images: probabilities differ by up to {parity.largest:.1e}, labels of "
+            f"on {parity.images} {parity.what} images: probabilities differ by up to {parity.largest:.2g}, labels of "
             f"{parity.differing} of {parity.pixels:,} px ({100 * parity.differing / parity.pixels:.4f} %)"
         )
     if done.without_real:
