@@ -76,7 +76,8 @@ def _write_safetensors(network: nn.Module, description: Description, path: Path)
 
 
 def _open_safetensors(path: Path, own: Own) -> Run:
-    segmenter = read_safetensors(path, CPU, "fp32", own).segmenter
+    # Into a copy: a module of the user's is the one that is compared with.
+    segmenter = read_safetensors(path, CPU, "fp32", copy.deepcopy(own)).segmenter
     return lambda sample: segmenter.probabilities(segmenter.inputs(*sample))
 
 

@@ -1,6 +1,7 @@
 """Exported files compute what the network does, say what they are, and are whole or absent."""
 
 import ast
+import copy
 import json
 import struct
 import sys
@@ -251,6 +252,22 @@ def test_a_network_of_the_users_at_a_stride_is_exported_the_same_way(name, own, 
         assert Description.of(metadata_of(export.path), export.path).stride == 4
 
 
+def test_a_network_given_in_python_is_not_compared_with_itself(own, tmp_path):
+    of_all_extras()
+    safetensors = formats.FORMATS["safetensors"]
+
+    def write_other(network, description, path):
+        other = copy.deepcopy(network)
+        nn.init.constant_(other.network.layers[3].bias, 3)
+        nn.init.zeros_(other.network.layers[3].weight)
+        safetensors.write(other, replace(description, weights=exporting.weights_hash(other.state_dict())), path)
+
+    checkpoint = Checkpoint.read(own(Strided))
+    wrong = replace(safetensors, write=write_other)
+    with pytest.raises(ExportError, match="computes something else"):
+        exporting.export_checkpoint(checkpoint, wrong, tmp_path / "own.safetensors", own=Strided())
+
+
 def test_the_code_of_a_users_network_runs_only_where_it_is_named(own, tmp_path):
     of_all_extras()
     file, out = own(Strided), tmp_path / "own.safetensors"
@@ -308,21 +325,22 @@ def test_a_full_disk_leaves_nothing(run, tmp_path, file_limit):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_the_runs_tiles_the_reason_is_told(network, demo_folder, tmp_path):
+def test_without_the_runs_tiles_the_reason_is_told(own, demo_folder, tmp_path):
     of_all_extras()
-    file = tmp_path / "moved.pt"
-    moved = checkpoint_of(network, demo_folder, **{"data.path": "/gone"})
+    file, out = own(Strided), tmp_path / "net.safetensors"
+    found = Checkpoint.read(file)
+    moved = replace(found, config=found.config.updated({"data.path": "/gone"}))
     moved.write(file)
-    export = s4aug_train.export(file, tmp_path / "net.safetensors", format="safetensors")
+    options = {"format": "safetensors", "model": "mine:make"}
+    export = s4aug_train.export(file, out, **options)
     assert [parity.what for parity in export.parities] == ["random"]
     assert "/gone" in export.without_real
-    again = s4aug_train.export(file, tmp_path / "net.safetensors", format="safetensors", data=demo_folder)
+    again = s4aug_train.export(file, out, data=demo_folder, **options)
     assert again.parities[1].images == 4
     with pytest.raises(S4AugTrainError, match="/nowhere"):
-        s4aug_train.export(file, tmp_path / "net.safetensors", format="safetensors", data="/nowhere")
-    assert "datasets given in Python" in str(
-        exporting._real_or_why_not(replace(moved, config=moved.config.updated({"data.path": ""})), None)[1]
-    )
+        s4aug_train.export(file, out, data="/nowhere", **options)
+    in_python = replace(moved, config=moved.config.updated({"data.path": ""}))
+    assert "datasets given in Python" in exporting._real_or_why_not(in_python, None)[1]
 
 
 def test_tiles_of_another_kind_are_not_compared(network, demo_folder):
@@ -425,16 +443,17 @@ def call(*arguments, code=0):
     return result
 
 
-def test_the_command_prints_the_figures(run, tmp_path):
+def test_the_command_prints_the_figures(own, tmp_path):
     of_all_extras()
+    run = own(Strided)
     out = tmp_path / "new" / "net.safetensors"
-    lines = call(run, "--format", "safetensors", "--out", out).stdout.splitlines()
-    assert lines[0].startswith(f"{out}: safetensors, 54.3 MB, step 5, weights ")
+    lines = call(run, "--format", "safetensors", "--out", out, "--model", "mine:make").stdout.splitlines()
+    assert lines[0].startswith(f"{out}: safetensors, 0.0 MB, step 5, weights ")
     assert lines[1:] == [
         "on 6 random images: probabilities differ by up to 0, labels of 0 of 31,071 px (0.0000 %)",
         "on 4 real images: probabilities differ by up to 0, labels of 0 of 15,630 px (0.0000 %)",
     ]
-    told = json.loads(call(run, "--format", "safetensors", "--out", out, "--json").stdout)
+    told = json.loads(call(run, "--format", "safetensors", "--out", out, "--model", "mine:make", "--json").stdout)
     assert (told["path"], told["size"], told["step"]) == (str(out), out.stat().st_size, 5)
     assert [parity["largest"] for parity in told["parities"]] == [0, 0]
 
