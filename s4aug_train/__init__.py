@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from .api import FitResult as FitResult
     from .api import assess as assess
     from .api import evaluate as evaluate
+    from .api import export as export
     from .api import fit as fit
     from .api import predict as predict
     from .comparison import compare as compare
@@ -21,6 +22,7 @@ HOMES = {
     "FitResult": "api",
     "assess": "api",
     "evaluate": "api",
+    "export": "api",
     "fit": "api",
     "predict": "api",
     "compare": "comparison",

@@ -1,4 +1,4 @@
-"""The trainer for Python: `fit`, `evaluate`, `assess` and `predict`; the command line runs the same."""
+"""The trainer for Python: `fit`, `evaluate`, `assess`, `predict` and `export`; the command line runs the same."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from .engine import RunFolder, begun_by, claim, fresh_run, held, newest
 from .errors import ConfigError
 from .examination import assess as assess
 from .examination import evaluate as evaluate
+from .exporting import export as export
 from .mapmaking import predict as predict
 from .ranks import here
 from .records import EvaluationRecord, Record

@@ -52,3 +52,7 @@ class DamagedError(CheckpointError):
 
 class TrainingError(S4AugTrainError, RuntimeError):
     """Training cannot go on."""
+
+
+class ExportError(S4AugTrainError, RuntimeError):
+    """A network cannot be exported, or the exported one computes something else."""

@@ -1,4 +1,4 @@
-"""Python objects that a user names as `package.module:name`."""
+"""What is imported late: objects that a user names as `package.module:name`, and packages of an extra."""
 
 import importlib
 import sys
@@ -36,3 +36,20 @@ def named_object(name: str, option: str) -> Callable[..., Any]:
     if not callable(found):
         raise ConfigError(f"{option} {name}: {module_name} has no function {attribute}")
     return found  # type: ignore[no-any-return]
+
+
+def of_extra(name: str, extra: str) -> Any:
+    """A module of a package that comes with an extra of ours.
+
+    Args:
+        name: Of the module.
+        extra: Of the distribution.
+
+    Raises:
+        ConfigError: It cannot be imported.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise ConfigError(f"this needs the package {package}: pip install 's4aug[{extra}]' ({error})") from error

@@ -2,18 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
+from .config import Config, MethodConfig
 from .data.dataset import Progress
 from .data.scene import Reading
 from .engine import Checkpoint, choose_device, find_checkpoint
 from .errors import ConfigError
+from .exported import is_exported, read_exported
 from .jobs import jobs_of
 from .prediction import Made, MapRequest, predict_maps
 from .preparation import named
-from .ranks import here
+from .ranks import Ranks, here
+from .segmenter import Segmenter
 from .tta import Averaging
 from .windows import Windows
 
@@ -43,7 +46,8 @@ def predict(
 
     Args:
         inputs: GeoTIFF, VRT, JPEG or PNG files, folders of them, or globs.
-        checkpoint: Run folder or checkpoint.
+        checkpoint: Run folder, checkpoint, or a file of `export`: safetensors, or ONNX, which runs on the CPU unless
+            `train.device` says otherwise.
         settings: `train.device`, `train.precision` or `model.factory`, where they differ from the run's.
         out: Folder of the maps; that of `scene.tif` is `scene.tif` in it.
         bands: Numbers of the bands to use, from 1, in the order in which the network was trained on them.
@@ -70,21 +74,40 @@ def predict(
     given = dict(settings or {})
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     jobs = jobs_of(listed, Path(out))
-    found = Checkpoint.read(find_checkpoint(Path(checkpoint)))
-    config = found.config.updated(given)
     ranks = here()
-    device = choose_device(config.train.device, ranks)
+    trained = _trained(Path(checkpoint), given, model, ranks)
     request = MapRequest(
-        windows=_smooth_windows(window or config.train.window, overlap, batch),
-        tta=Averaging.named(tta, config.method) if tta else None,
+        windows=_smooth_windows(window or trained.window, overlap, batch),
+        tta=Averaging.named(tta, trained.method) if tta else None,
         reading=Reading(tuple(bands) if bands else None, _pair(scale), nodata),
         confidence=confidence,
         probabilities=probabilities,
     )
-    segmenter = found.segmenter(device, config.train.precision, model or given.get("model.factory"))
     own = jobs[ranks.rank :: ranks.count]
     told = named(on_progress, "predicting windows")
-    return list(predict_maps(segmenter, own, request, overwrite=overwrite, on_progress=told))
+    return list(predict_maps(trained.segmenter, own, request, overwrite=overwrite, on_progress=told))
+
+
+class _Trained(NamedTuple):
+    segmenter: Segmenter
+    window: int  # px, of the run's evaluation
+    method: MethodConfig
+
+
+def _trained(path: Path, given: Mapping[str, Any], model: nn.Module | None, ranks: Ranks) -> _Trained:
+    """What a run folder, a checkpoint or an exported file holds, on the device that is asked for."""
+    own = model or given.get("model.factory")
+    if is_exported(path):
+        train = Config().updated(given).train
+        # Of onnxruntime's builds only some run on a GPU.
+        on_cpu = train.device == "auto" and path.suffix.lower() == ".onnx"
+        device = choose_device("cpu" if on_cpu else train.device, ranks)
+        segmenter, description = read_exported(path, device, train.precision, own)
+        return _Trained(segmenter, description.window, description.method)
+    checkpoint = Checkpoint.read(find_checkpoint(path))
+    config = checkpoint.config.updated(given)
+    device = choose_device(config.train.device, ranks)
+    return _Trained(checkpoint.segmenter(device, config.train.precision, own), config.train.window, config.method)
 
 
 def _smooth_windows(side: int, overlap: int | None, batch: int) -> Windows:

@@ -49,10 +49,11 @@ class Segmenter:
         return at_size(logits.float(), (inputs.shape[-2], inputs.shape[-1])).softmax(1)
 
 
-def weights_hash(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 (hex, 16 characters) of the names and values of a state dict."""
+def weights_hash(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 (hex) of names, types, shapes and values of weights, however they lie in memory."""
     digest = hashlib.sha256()
-    for name, value in sorted(state.items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

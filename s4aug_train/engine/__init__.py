@@ -1,6 +1,7 @@
 """Training: state, loop, checkpoints and run folders."""
 
 from .checkpoint import Checkpoint as Checkpoint
+from .checkpoint import built_network as built_network
 from .device import choose_device as choose_device
 from .device import chosen_precision as chosen_precision
 from .device import environment as environment

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config import Config
+from ..config import Config, ModelConfig
 from ..data.normalization import Normalization
 from ..data.palette import ClassEntry, ClassTable
 from ..data.split import PARTS, Split
@@ -149,20 +149,8 @@ class Checkpoint:
         Raises:
             CheckpointError: It is needed and not given, or weights do not fit or are not finite.
         """
-        named = self.config.model.factory
-        if named and own is None:
-            cure = "use s4aug_train.evaluate(..., model=...)" if named == GIVEN else f"say so with --model {named}"
-            raise CheckpointError(f"the checkpoint is of a network of the user's ({named}), whose code is run; {cure}")
-        classes = len(self.classes.names)
-        network = own_network(own, classes, self.bands) if own else UNet(classes, self.bands, self.config.model.encoder)
-        try:
-            network.load_state_dict(dict(self._evaluated()))
-        except (RuntimeError, TypeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(f"the checkpoint's weights do not fit its own settings: {reason}") from error
-        if not all(value.isfinite().all() for value in network.state_dict().values()):
-            raise CheckpointError("the checkpoint's weights are not finite; use another of the run's checkpoints/")
-        return network.eval()
+        weights = self._evaluated()
+        return built_network(weights, len(self.classes.names), self.bands, self.config.model, own)
 
     def segmenter(self, device: torch.device, precision: str = "auto", own: nn.Module | str | None = None) -> Segmenter:
         """What is evaluated, on a device.
@@ -193,6 +181,36 @@ class Checkpoint:
             return self.network
         partner = self.training.get("partner", {})
         return {key.removeprefix("network."): value for key, value in partner.items() if key.startswith("network.")}
+
+
+def built_network(
+    weights: Mapping[str, Tensor], classes: int, bands: int, model: ModelConfig, own: nn.Module | str | None
+) -> nn.Module:
+    """A network with trained weights; as `Checkpoint.build_network`, of which it is the part without a run.
+
+    Args:
+        weights: State dict.
+        classes: Number of classes.
+        bands: Of the images.
+        model: Which network it was.
+        own: The user's network, or its name.
+
+    Raises:
+        CheckpointError: As there.
+    """
+    named = model.factory
+    if named and own is None:
+        cure = "give it from Python, as model=..." if named == GIVEN else f"say so with --model {named}"
+        raise CheckpointError(f"the checkpoint is of a network of the user's ({named}), whose code is run; {cure}")
+    network = own_network(own, classes, bands) if own else UNet(classes, bands, model.encoder)
+    try:
+        network.load_state_dict(dict(weights))
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"the checkpoint's weights do not fit its own settings: {reason}") from error
+    if not all(value.isfinite().all() for value in network.state_dict().values()):
+        raise CheckpointError("the checkpoint's weights are not finite; use another of the run's checkpoints/")
+    return network.eval()
 
 
 def _save(content: Mapping[str, Any], path: Path) -> None:

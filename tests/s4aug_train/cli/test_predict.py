@@ -82,6 +82,16 @@ def test_python_makes_the_same_map(checkpoint, tmp_path):
     assert made.job.out.read_bytes() == (tmp_path / "shell" / "a.tif").read_bytes()
 
 
+def test_an_exported_network_makes_the_same_map(checkpoint, tmp_path):
+    pytest.importorskip("safetensors", reason="the extra export is not installed")
+    source, exported = scene(tmp_path / "a.tif"), tmp_path / "net.safetensors"
+    s4aug_train.export(checkpoint, exported, format="safetensors")
+    for who, out in ((checkpoint, "one"), (exported, "two")):
+        result = command(who, source, "--out", tmp_path / out, *OPTIONS)
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "one" / "a.tif").read_bytes() == (tmp_path / "two" / "a.tif").read_bytes()
+
+
 def test_bands_scale_and_further_maps_are_asked_for_by_options(checkpoint, tmp_path):
     source = scene(tmp_path / "four.tif", bands=4)
     assert "choose them with --bands" in command(checkpoint, source, "--out", tmp_path / "out", *OPTIONS).stderr

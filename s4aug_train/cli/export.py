@@ -1,0 +1,43 @@
+"""`s4aug-train export`: a trained network in a format that others read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import api
+from ..exporting import Export
+from ..formats import FORMATS
+from .options import model_option
+from .reporter import Reporter
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(list(FORMATS)), required=True, help="Of the file.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write: .onnx, .pt2, .safetensors.")
+@click.option("--data", metavar="PATH", help="Folder of tiles to compare on, in place of the run's.")
+@model_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def export(run: Path, form: str, out: Path, as_json: bool, **options: Any) -> None:
+    """Write the network of RUN (a run folder or a checkpoint file) for use elsewhere, and check it.
+
+    The file is run on random images and on tiles of the run's data, and must give the same probabilities.
+    """
+    with Reporter() as reporter:
+        done = api.export(run, out, format=form, **options, on_progress=reporter.progress)
+    click.echo(json.dumps(done.to_json()) if as_json else "\n".join(_lines(done)))
+
+
+def _lines(done: Export) -> list[str]:
+    """What came of it, for people."""
+    lines = [f"{done.path}: {done.format}, {done.size / 1e6:.1f} MB, step {done.step}, weights {done.weights[:16]}"]
+    for parity in done.parities:
+        lines.append(
+            f"on {parity.images} {parity.what} images: probabilities differ by up to {parity.largest:.2g}, labels of "
+            f"{parity.differing} of {parity.pixels:,} px ({100 * parity.differing / parity.pixels:.4f} %)"
+        )
+    if done.without_real:
+        lines.append(f"not compared on real tiles: {done.without_real}")
+    return lines
