@@ -59,8 +59,8 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic in newer re
 def predict(run: Path, inputs: tuple[str, ...], assignments: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Predict rasters with RUN: for each INPUT a map of labels, a Cloud Optimized GeoTIFF on its grid.
 
-    RUN is a run folder, a checkpoint, or a file of export (.onnx, .safetensors). INPUT is a GeoTIFF, VRT, JPEG or PNG, a
-    folder of them or a glob. Maps go to --out; those that are there already are skipped. With torchrun, each process
+    RUN is a run folder, a checkpoint, or a file of export (.onnx, .safetensors). INPUT is a GeoTIFF, VRT, JPEG or PNG,
+    a folder of them or a glob. Maps go to --out; those that are there already are skipped. With torchrun, each process
     takes its share of the rasters.
     """
     setting = {name: options.pop(name) for name in ("model", "device", "precision", "workers")}
