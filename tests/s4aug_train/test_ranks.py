@@ -109,6 +109,28 @@ def test_a_run_whose_process_is_killed_goes_on_and_ends_as_if_nothing_had_happen
     assert values["comparison"]["difference"] == again.miou - evaluate(tmp_path / "one").miou
 
 
+@pytest.mark.slow
+def test_a_launch_that_is_told_to_end_finishes_its_step_and_saves(demo_folder, tmp_path):
+    settings = (
+        f"--data {demo_folder} --preset quick --weights none --labeled 4 --steps 500 --crop 64 --device cpu "
+        f"--set train.log_every=1 --set train.window=64 --set train.stride=64"
+    ).split()
+    command = [*TORCHRUN, "-m", "s4aug_train", "fit", *settings, "--out", "two"]
+    metrics, environment = tmp_path / "two" / "metrics.jsonl", {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 240
+        while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.terminate()
+        said = process.communicate(timeout=240)[1]
+    assert process.returncode != 0
+    assert said.count("stopped; go on with: s4aug-train fit --out two --resume") == 1
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert Checkpoint.read(tmp_path / "two" / "checkpoints" / "last.pt").step == steps[-1] < 500
+
+
 def test_one_process_does_nothing_together():
     assert here() == ALONE
     value = torch.tensor([1.5])
