@@ -37,7 +37,7 @@ FLOORS = {
         {"evaluation", "doctor", "tensorboard", "preview"},
         {"preparation"},
         {"training"},
-        {"api"},
+        {"api", "reproduce."},
         {"cli."},
         {"__main__"},
     ],
