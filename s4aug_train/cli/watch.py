@@ -3,6 +3,7 @@
 import time
 
 from ..reproduce.experiment import Event, Experiment, Failed, Finished
+from ..reproduce.fits import is_held
 from ..reproduce.schedule import Begun, Going
 from ..reproduce.timing import Pace, told
 from .reporter import Reporter
@@ -29,7 +30,10 @@ class Watch:
         """Tell what happens, with `finished` runs in all."""
         match event:
             case Begun(cell):
-                self.reporter.line(f"{cell.name}: begun; log {self.experiment.folder.log(cell)}")
+                # A process that has just begun holds nothing yet.
+                other = is_held(self.experiment.folder.run(cell))
+                state = "still going on from an earlier call, waited for" if other else "begun"
+                self.reporter.line(f"{cell.name}: {state}; log {self.experiment.folder.log(cell)}")
             case Finished(cell, outcome):
                 self._bar_ends(event)
                 done = f"{finished} of {len(self.experiment.configs)} finished"

@@ -72,7 +72,7 @@ class Fits:
             return {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]}
         if self.jobs == 1 or "OMP_NUM_THREADS" in os.environ:
             return {}
-        return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // self.jobs))}
+        return {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // self.jobs))}
 
 
 class Awaited:

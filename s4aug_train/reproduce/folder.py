@@ -156,12 +156,12 @@ class GridFolder:
 
 
 def _check_settings(run: RunFolder, config: Config) -> None:
-    trained = Config().updated(read_settings(run.config)).to_dict()
+    # A setting that is newer than the run had its default.
+    trained = {**Config().flat(), **read_settings(run.config)}
     changed = [
-        f"{group}.{name} (was {trained[group][name]}, now {value})"
-        for group, part in config.to_dict().items()
-        for name, value in part.items()
-        if trained[group][name] != value and f"{group}.{name}" not in FREE
+        f"{key} (was {trained[key]}, now {value})"
+        for key, value in config.flat().items()
+        if trained[key] != value and key not in FREE
     ]
     if changed:
         raise ConfigError(

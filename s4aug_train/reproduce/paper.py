@@ -60,7 +60,7 @@ TABLE_4 = {
     ("s4net", 100): Published(66.42, 1.75),
 }
 
-# Figure 5 is a picture without numbers. Its setting at lambda = 2 is that of Table 2 (Sec. 4.4).
+# The text gives no value of Figure 5. Its setting at lambda = 2 is that of Table 2 (Sec. 4.4).
 FIGURE_5 = {LAMBDA: TABLE_2["s4net"]}
 
 OURS = (
@@ -92,8 +92,8 @@ OF_TABLE_4 = (
     OURS,
 )
 OF_FIGURE_5 = (
-    "The paper prints Figure 5 as a picture without numbers and says that lambda = 2 is significantly better than the "
-    "other four. What stands here as its value is Table 2's S4Net, whose setting is the same; the other four are not "
-    "known.",
+    "The paper's values in Figure 5 are in its picture alone; its text says that lambda = 2 is significantly better "
+    "than the other four. What stands here at 2 is Table 2's S4Net, whose setting is the same; the other four are left "
+    "open.",
     OURS,
 )

@@ -57,7 +57,7 @@ class Plan:
     def common(self) -> dict[str, Any]:
         """What all runs of one folder must have alike, `group.field` to value."""
         any_run = Cell("s4net", paper.LABELS, 0)
-        flat = _flat(self.config(any_run))
+        flat = self.config(any_run).flat()
         return {key: value for key, value in flat.items() if key not in {*FREE, *any_run.settings()}}
 
     def differences(self, survey: Survey) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ class Plan:
         return dict(self.given) if method == "s4net" else alone
 
     def _changed(self, cell: Cell) -> Iterator[str]:
-        ours, theirs = _flat(self.config(cell)), _flat(configured({**_paper_pools(), **cell.settings()}, "paper"))
+        ours, theirs = self.config(cell).flat(), configured({**_paper_pools(), **cell.settings()}, "paper").flat()
         for key, value in theirs.items():
             if ours[key] != value and key not in UNTOLD:
                 yield f"{key} {_shown(ours[key])} instead of {_shown(value)}"
@@ -90,9 +90,9 @@ def scaled(scale: float) -> dict[str, int]:
     Raises:
         ConfigError: There would be less than 64 px, or more than 1.
     """
-    side = round(paper.CROP_PX * scale)
     if not 0.125 <= scale <= 1:
         raise ConfigError(f"--scale must be from 0.125 (crops of 64 px) to 1 (the paper's 512 px), got {scale:g}")
+    side = round(paper.CROP_PX * scale)
     return {"train.crop": side, "train.window": side, "train.stride": round(paper.STRIDE_PX * scale)}
 
 
@@ -104,10 +104,6 @@ def _paper_pools() -> dict[str, Any]:
 def _evaluated_once() -> dict[str, Any]:
     """At the end: figures are of the last checkpoint."""
     return {"train.evaluate_every": 10**9}
-
-
-def _flat(config: Config) -> dict[str, Any]:
-    return {f"{group}.{name}": value for group, part in config.to_dict().items() for name, value in part.items()}
 
 
 def _shown(value: object) -> str:

@@ -1,6 +1,7 @@
 """How long a grid will take, by a short timing of its steps or by its finished runs."""
 
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Mapping
@@ -62,7 +63,8 @@ def timed(config: Config, survey: Survey, jobs: int) -> float:
     """Seconds of a step of a run, where `jobs` runs share the machine: its cores, or its GPUs."""
     device, bands, classes = choose_device(config.train.device), survey.bands, len(survey.classes)
     if device.type != "cuda":
-        return jobs * step_seconds(config, bands, classes)
+        threads = torch.get_num_threads() / (os.cpu_count() or 1)
+        return step_seconds(config, bands, classes) * max(1.0, jobs * threads)
     # In a process of its own, whose memory on the GPU is given back.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
