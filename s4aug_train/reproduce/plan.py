@@ -81,7 +81,7 @@ class Plan:
         if others:
             yield f"{', '.join(others)} labelled tiles instead of {', '.join(map(str, known))}"
         if self.grid.table == "table4" and len(self.grid.seeds) != 3:
-            yield f"{len(self.grid.seeds)} seeds instead of 3"
+            yield f"{len(self.grid.seeds)} seed{'' if len(self.grid.seeds) == 1 else 's'} instead of 3"
 
 
 def scaled(scale: float) -> dict[str, int]:

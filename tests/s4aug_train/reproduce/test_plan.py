@@ -53,7 +53,7 @@ def test_what_changes_nothing_is_not_told():
 
 
 def test_fewer_seeds_differ_where_the_paper_has_three():
-    assert plan("table4", (20, 50, 100), (0,)).differences(PAPERS) == ("1 seeds instead of 3",)
+    assert plan("table4", (20, 50, 100), (0,)).differences(PAPERS) == ("1 seed instead of 3",)
     assert plan("table2", seeds=(0,)).differences(PAPERS) == ()
 
 
