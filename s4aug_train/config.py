@@ -6,6 +6,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +127,15 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        check({f"{group}.{name}": v for group, part in self.to_dict().items() for name, v in part.items()})
+        check(self.flat())
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Plain values, group by group."""
         return dataclasses.asdict(self)
+
+    def flat(self) -> dict[str, Any]:
+        """The same as `group.field` to value."""
+        return {f"{group}.{name}": value for group, part in self.to_dict().items() for name, value in part.items()}
 
     def to_yaml(self) -> str:
         """As written to config.yaml."""
@@ -187,13 +192,16 @@ def parse_assignment(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-def known_keys() -> dict[str, Any]:
+@cache
+def known_keys() -> Mapping[str, Any]:
     """Every `group.field` with its type."""
-    return {
-        f"{group.name}.{name}": kind
-        for group in fields(Config)
-        for name, kind in typing.get_type_hints(group.type).items()
-    }
+    return types.MappingProxyType(
+        {
+            f"{group.name}.{name}": kind
+            for group in fields(Config)
+            for name, kind in typing.get_type_hints(group.type).items()
+        }
+    )
 
 
 def _typed(key: str, value: Any) -> Any:

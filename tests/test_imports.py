@@ -41,7 +41,7 @@ FLOORS = {
         {"evaluation", "doctor", "tensorboard", "preview", "prediction", "exporting"},
         {"preparation"},
         {"training", "examination", "mapmaking"},
-        {"api"},
+        {"api", "reproduce."},
         {"cli."},
         {"__main__"},
     ],

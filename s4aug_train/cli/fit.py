@@ -2,11 +2,7 @@
 
 import shlex
 import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -31,9 +27,7 @@ from .options import (
     split_options,
 )
 from .reporter import Reporter, evaluation_table
-
-# A terminal, torchrun and a scheduler may each pass on what is one signal to the user.
-ECHO_S = 2.0
+from .signals import noted_signals
 
 
 @click.command()
@@ -90,7 +84,7 @@ def fit(
     if run is not None:
         claim(run, resume=resume is not None, overwrite=overwrite, ranks=ranks)
     run = run or fresh_run(Path("runs"), config.method.name, ranks)
-    with held(run, ranks), Reporter(run.log, quiet=not ranks.first) as reporter, _signals() as signals:
+    with held(run, ranks), Reporter(run.log, quiet=not ranks.first) as reporter, noted_signals() as signals:
         last, stopped = _train(config, run, found, overwrite, signals, reporter)
         if stopped or signals:
             reporter.line(f"stopped; go on with: s4aug-train fit --out {shlex.quote(str(run.path))} --resume")
@@ -184,25 +178,3 @@ def _train(
         last = record if isinstance(record, EvaluationRecord) else last
         stopped = stopped or isinstance(record, Stopped)
     return last, stopped
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM are noted, for the loop to stop at the next step; a second one, later, ends at once."""
-    seen: list[int] = []
-    first = 0.0
-
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal first
-        if not seen:
-            first = time.monotonic()
-            seen.append(number)
-        elif time.monotonic() - first > ECHO_S:
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -18,6 +18,7 @@ COMMANDS = {
     "doctor": "Check a data set: files, sizes, classes, and whether training would fail (exit 1).",
     "preview": "Show what the perturbation does to some of your tiles: views, masks, and both views undone.",
     "split": "Divide tiles into labelled, unlabelled and validation, by seed, stratified by class presence.",
+    "reproduce": "Train all runs of a table of the paper, or go on, and show ours beside the paper's figures.",
     "demo-data": "Write a made-up land-cover set to FOLDER, in the official DeepGlobe layout.",
 }
 # Whose errors name them when a process is lost.
