@@ -16,9 +16,9 @@ from ..data.cache import Tile
 from ..data.normalization import choose_normalization
 from ..data.pool import Pool
 from ..engine import Loader, TrainingState, choose_device
-from ..inference import starts
 from ..methods import Method, Setup, make_method
 from ..model import UNet
+from ..windows import Windows
 from .grid import SUPERVISED, Cell
 from .survey import Survey
 
@@ -47,7 +47,8 @@ class Pace:
         """Seconds of a whole run: its steps, and one evaluation."""
         train, step_s = config.train, self.step_s[method]
         crops = train.accumulate * (train.batch_labeled + (0 if method in SUPERVISED else 2 * train.batch_unlabeled))
-        rows, columns = (len(starts(side, train.window, train.stride)) for side in self.size)
+        windows = Windows(train.window, train.stride)
+        rows, columns = (len(windows.spans(side)) for side in self.size)
         area = min(train.window, *self.size) ** 2 / train.crop**2  # of a window, in crops
         evaluation_s = self.val * rows * columns * area * FORWARD_SHARE * step_s / crops
         return train.steps * step_s + evaluation_s
