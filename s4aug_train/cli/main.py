@@ -13,6 +13,7 @@ from ..errors import S4AugTrainError
 COMMANDS = {
     "fit": "Train a network on labelled and unlabelled tiles, and evaluate it on whole held-out tiles.",
     "evaluate": "Evaluate RUN (a run folder or a checkpoint file): IoU by class over one confusion matrix.",
+    "report": "Write RUN... (run folders or checkpoint files) as one page: results, curves, pictures, settings.",
     "doctor": "Check a data set: files, sizes, classes, and whether training would fail (exit 1).",
     "preview": "Show what the perturbation does to some of your tiles: views, masks, and both views undone.",
     "split": "Divide tiles into labelled, unlabelled and validation, by seed, stratified by class presence.",
