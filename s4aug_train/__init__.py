@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import FitResult as FitResult
+    from .api import assess as assess
     from .api import evaluate as evaluate
     from .api import fit as fit
+    from .api import report as report
+    from .comparison import compare as compare
     from .config import Config as Config
     from .data.own import OwnData as OwnData
     from .engine import RunFolder as RunFolder
@@ -16,8 +19,11 @@ if TYPE_CHECKING:
 # Loaded when they are asked for: torch takes seconds, which `s4aug-train --help` need not wait for.
 HOMES = {
     "FitResult": "api",
+    "assess": "api",
     "evaluate": "api",
     "fit": "api",
+    "report": "api",
+    "compare": "comparison",
     "Config": "config",
     "OwnData": "data.own",
     "RunFolder": "engine",

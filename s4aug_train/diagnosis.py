@@ -28,6 +28,14 @@ class Mismatch:
 
 
 @dataclass(frozen=True)
+class Displaced:
+    """A mask that does not lie where its image does, by their georeferences."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class ClassShare:
     """How often a class occurs: its share of the pixels of all real classes, and in how many tiles."""
 
@@ -72,6 +80,7 @@ class Report:
         dtypes: Images of each type of pixels.
         unreadable: Files that cannot be decoded.
         mismatches: Pairs of different size; under "skip" they are not in the shares.
+        displaced: Masks that lie elsewhere than their image.
         off_palette: What the masks hold beside the class table; counted as ignored.
         observed: What the masks hold, if there is no class table.
         classes: Every real class.
@@ -94,6 +103,7 @@ class Report:
     dtypes: dict[str, int]
     unreadable: tuple[Unreadable, ...]
     mismatches: tuple[Mismatch, ...]
+    displaced: tuple[Displaced, ...]
     off_palette: tuple[Seen, ...]
     observed: tuple[Seen, ...]
     classes: tuple[ClassShare, ...]
@@ -169,6 +179,10 @@ def _file_problems(report: Report, mismatch: str, usable: int) -> Iterator[Probl
         if len(kinds) > 1:
             found = ", ".join(f"{kind} in {count} images" for kind, count in kinds.items())
             yield Problem(f"different {what}: {found}", "convert the images to one kind", fatal=True)
+    if report.displaced:
+        names, reason = _examples(entry.id for entry in report.displaced), report.displaced[0].reason
+        what = f"{len(report.displaced)} masks do not lie where their image does: {names}. Of the first: {reason}"
+        yield Problem(what, "bring them onto the grid of the image; evaluate refuses such pairs", fatal=False)
     if report.orphan_masks:
         what = f"{len(report.orphan_masks)} masks have no image: {_examples(report.orphan_masks)}"
         yield Problem(what, "add the images, or remove the masks", fatal=False)

@@ -14,9 +14,9 @@ from .data.dataset import training_and_validation
 from .data.decoding import observed
 from .data.layouts import Listing, TileFile
 from .data.palette import IGNORE, ClassEntry, ClassTable
-from .data.raster import RasterInfo, read_info, read_strips, read_valid
+from .data.raster import RasterInfo, read_displacement, read_info, read_strips, read_valid
 from .data.split import check_counts, read_groups
-from .diagnosis import EXAMPLES, ClassShare, Mismatch, Problem, Seen, Unreadable, find_problems
+from .diagnosis import EXAMPLES, ClassShare, Displaced, Mismatch, Problem, Seen, Unreadable, find_problems
 from .diagnosis import Report as Report
 from .errors import DataError
 
@@ -34,6 +34,7 @@ class _Finding:
     off_palette: Counter[str] = field(default_factory=Counter)
     observed: Counter[str] = field(default_factory=Counter)
     unreadable: tuple[Unreadable, ...] = ()
+    displacement: str | None = None
 
     @property
     def mismatch(self) -> Mismatch | None:
@@ -105,6 +106,8 @@ def _examine(tile: TileFile, classes: ClassTable | None) -> _Finding:
     try:
         mask = read_info(tile.mask)
         counts, off, seen = _examine_mask(mask, finding.image, classes)
+        if finding.image is not None:
+            finding = replace(finding, displacement=read_displacement(tile.image, tile.mask))
         return replace(finding, mask=mask.size, counts=counts, off_palette=off, observed=seen)
     except (DataError, OSError) as error:
         return replace(finding, unreadable=(*finding.unreadable, _unreadable(tile.mask, error)))
@@ -186,6 +189,7 @@ def _report(
         "dtypes": _histogram(info.dtype for info in images),
         "unreadable": tuple(fault for finding in findings for fault in finding.unreadable),
         "mismatches": mismatches,
+        "displaced": tuple(Displaced(f.tile.id, f.displacement) for f in findings if f.displacement),
         "off_palette": _seen((f.tile.id, f.off_palette) for f in used),
         "observed": _seen((f.tile.id, f.observed) for f in used),
         "classes": _class_shares(classes, used),

@@ -1,10 +1,15 @@
-"""Evaluation on whole tiles: one confusion matrix over the dataset."""
+"""Evaluation on whole tiles: one confusion matrix over the dataset, or counts of each tile."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from .assessment import CONFIDENCE_BINS, Assessment, TileScore
+from .boundary import LABELS, distance_bins
 from .data.cache import OnUnreadable, Tile
 from .data.palette import IGNORE
 from .data.readable import none_readable
@@ -14,7 +19,11 @@ from .metrics import Confusion
 from .ranks import ALONE, Ranks
 from .records import EvaluationRecord
 from .segmenter import Segmenter
+from .tta import Averaging
 from .windows import Windows
+
+Value = TypeVar("Value")
+OnProgress = Callable[[int, int], None]
 
 
 def evaluate(
@@ -26,7 +35,7 @@ def evaluate(
     ranks: Ranks = ALONE,
     on_unreadable: OnUnreadable | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> EvaluationRecord | None:
     """Predict every tile and count pixels by true and predicted class; unknown (255) and nodata are ignored.
 
@@ -47,15 +56,85 @@ def evaluate(
         UnreadableError: A tile cannot be read.
         DataError: No tile can be read, and `on_unreadable` was told.
     """
-    was_training, classes = segmenter.network.training, segmenter.classes.names
+    classes = segmenter.classes.names
+
+    def counted(confusion: Confusion, tile: Tile) -> Confusion:
+        for piece in predict_pieces(segmenter, TilePixels(tile), windows):
+            confusion = confusion.added(torch.from_numpy(truth_of(tile, piece)), piece.labels())
+        return confusion
+
+    empty = Confusion.empty(len(classes))
+    found = _over_tiles(segmenter, tiles, empty, counted, ranks, on_unreadable, should_stop, on_progress)
+    if found is None:
+        return None
+    confusion = Confusion(ranks.total(found[0].counts))
+    iou = dict(zip(classes, confusion.iou(), strict=True))
+    return EvaluationRecord(step, confusion.miou(), iou, confusion.counts.tolist(), list(classes), found[1])
+
+
+def assess(
+    segmenter: Segmenter,
+    tiles: Sequence[Tile],
+    windows: Windows,
+    *,
+    step: int = 0,
+    tta: Averaging | None = None,
+    ranks: Ranks = ALONE,
+    on_unreadable: OnUnreadable | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: OnProgress | None = None,
+) -> Assessment | None:
+    """Predict every tile and keep what intervals, tests and diagrams are made of; else as `evaluate`.
+
+    Args:
+        segmenter: As in `evaluate`.
+        tiles: As in `evaluate`; their ids differ.
+        windows: As in `evaluate`.
+        step: As in `evaluate`.
+        tta: Views that each window is predicted in besides.
+        ranks: As in `evaluate`; all have the whole assessment.
+        on_unreadable: As in `evaluate`.
+        should_stop: As in `evaluate`.
+        on_progress: As in `evaluate`.
+
+    Returns:
+        A score for each tile that was read, in the order of their ids; None if it was given up.
+
+    Raises:
+        UnreadableError: As in `evaluate`.
+        DataError: As in `evaluate`.
+    """
+
+    def scored(scores: tuple[TileScore, ...], tile: Tile) -> tuple[TileScore, ...]:
+        return (*scores, _score(segmenter, tile, predict_pieces(segmenter, TilePixels(tile), windows, tta=tta)))
+
+    nothing: tuple[TileScore, ...] = ()
+    found = _over_tiles(segmenter, tiles, nothing, scored, ranks, on_unreadable, should_stop, on_progress)
+    if found is None:
+        return None
+    scores = chain.from_iterable(ranks.gathered(found[0]))
+    # By id, so that it does not matter how tiles were shared out.
+    return Assessment(step, segmenter.classes.names, tuple(sorted(scores, key=lambda score: score.id)))
+
+
+def _over_tiles(
+    segmenter: Segmenter,
+    tiles: Sequence[Tile],
+    value: Value,
+    add: Callable[[Value, Tile], Value],
+    ranks: Ranks,
+    on_unreadable: OnUnreadable | None,
+    should_stop: Callable[[], bool],
+    on_progress: OnProgress | None,
+) -> tuple[Value, int] | None:
+    """What this process's share of the tiles adds up to, and how many tiles all could read; None if given up."""
+    was_training, unread = segmenter.network.training, dict[str, str]()
     segmenter.network.eval()
-    confusion, unread = Confusion.empty(len(classes)), dict[str, str]()
     # By number: an iterator would end at the first tile that cannot be read.
     own = range(ranks.rank, len(tiles), ranks.count)
     for done, number in enumerate(own, 1):
         try:
-            tile = tiles[number]
-            confusion = _counted(confusion, tile, predict_pieces(segmenter, TilePixels(tile), windows))
+            value = add(value, tiles[number])
         except UnreadableError as error:
             if on_unreadable is None:
                 raise
@@ -67,7 +146,6 @@ def evaluate(
     segmenter.network.train(was_training)
     # One may have a larger share. Then in this order: each process asks the others.
     ranks.wait()
-    confusion = Confusion(ranks.total(confusion.counts))
     if ranks.any(should_stop()):
         return None
     unread = {name: why for found in ranks.gathered(unread) for name, why in found.items()}
@@ -76,17 +154,32 @@ def evaluate(
         on_unreadable(name, why)
     if tiles and len(unread) == len(tiles):
         raise none_readable(next(iter(unread.values())))
-    iou = dict(zip(classes, confusion.iou(), strict=True))
-    read = len(tiles) - len(unread)
-    return EvaluationRecord(step, confusion.miou(), iou, confusion.counts.tolist(), list(classes), read)
+    return value, len(tiles) - len(unread)
 
 
-def _counted(confusion: Confusion, tile: Tile, pieces: Iterable[Piece]) -> Confusion:
-    """The counts with those of one tile."""
+def _score(segmenter: Segmenter, tile: Tile, pieces: Iterable[Piece]) -> TileScore:
+    """The counts of one tile."""
+    classes = len(segmenter.classes.names)
+    confusion = Confusion.empty(classes)
+    near = torch.zeros(len(LABELS), 2, dtype=torch.float64)
+    calibration = torch.zeros(CONFIDENCE_BINS, 3, dtype=torch.float64)
     for piece in pieces:
-        predicted = piece.labels()
-        confusion = confusion.added(torch.from_numpy(truth_of(tile, piece)), predicted)
-    return confusion
+        truth, predicted = torch.from_numpy(truth_of(tile, piece)), piece.labels()
+        confusion = confusion.added(truth, predicted)
+        known = truth < classes
+        right = (truth == predicted)[known]
+        each = torch.ones_like(right)
+        distance = distance_bins(tile.labels, piece.top, piece.left, *truth.shape)[known]
+        near = near + _summed(distance, len(LABELS), right, each)
+        confidence = piece.probabilities.amax(0).cpu().double()[known]
+        bins = (confidence * CONFIDENCE_BINS).ceil().long().sub(1).clamp(0, CONFIDENCE_BINS - 1)
+        calibration = calibration + _summed(bins, CONFIDENCE_BINS, each, confidence, right)
+    return TileScore(tile.id, confusion.counts.numpy(), near.long().numpy(), calibration.numpy())
+
+
+def _summed(bins: Tensor, count: int, *values: Tensor) -> Tensor:  # [P], [P] each -> [count, len(values)] float64
+    """The sums of some values in each bin."""
+    return torch.stack([torch.bincount(bins, value.double(), minlength=count) for value in values], 1)
 
 
 def truth_of(tile: Tile, piece: Piece) -> np.ndarray:  # [h, w] uint8

@@ -37,7 +37,7 @@ def report(
     """Write RUN... (run folders or checkpoint files) as one page: results, curves, pictures, settings."""
     changes = settings_of(options, assignments)
     with Reporter() as reporter:
-        show, look = reporter.line, reporter.progress
+        show = reporter.line
         written = api.report(
             runs,
             changes,
@@ -45,6 +45,6 @@ def report(
             split=split,
             unlabelled=unlabeled_tiles,
             on_note=lambda note: show(note.text),
-            on_progress=look,
+            on_progress=reporter.progress,
         )
     click.echo(f"{written}: {written.stat().st_size / 1e6:.1f} MB")

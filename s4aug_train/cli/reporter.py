@@ -1,6 +1,7 @@
 """How a run is shown: a live bar in a terminal, plain lines elsewhere, and log.txt always."""
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -107,18 +108,26 @@ def step_text(record: StepRecord) -> str:
     return f"{text}  memory {record.memory_mib / 1024:.1f} GiB"
 
 
-def evaluation_table(record: EvaluationRecord, title: str) -> Table:
-    """IoU by class, with the share of the truth that each class has."""
+def evaluation_table(record: EvaluationRecord, title: str, more: Mapping[str, Sequence[str]] | None = None) -> Table:
+    """IoU by class, with the share of the truth that each class has.
+
+    Args:
+        record: The evaluation.
+        title: Above the table.
+        more: Further columns by their names: a text for each class, then one for the mean.
+    """
+    more = more or {}
     table = Table(title=Text(title), title_justify="left")
     table.add_column("class", overflow="fold")
-    table.add_column("IoU %", justify="right")
-    table.add_column("share of truth %", justify="right")
+    for name in ("IoU %", *more, "share of truth %"):
+        table.add_column(name, justify="right")
     pixels = [sum(row) for row in record.confusion]
-    for name, share in zip(record.classes, pixels, strict=True):
+    for number, (name, share) in enumerate(zip(record.classes, pixels, strict=True)):
         value = record.iou[name]
         text = "absent from the truth" if value is None else f"{100 * value:.2f}"
-        table.add_row(Text(name), text, f"{100 * share / max(sum(pixels), 1):.2f}")
+        cells = (column[number] for column in more.values())
+        table.add_row(Text(name), text, *cells, f"{100 * share / max(sum(pixels), 1):.2f}")
     table.add_section()
     mean = "-" if record.miou is None else f"{100 * record.miou:.2f}"
-    table.add_row("mean of the classes present", mean, "")
+    table.add_row("mean of the classes present", mean, *(column[-1] for column in more.values()), "")
     return table

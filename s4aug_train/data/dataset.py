@@ -6,12 +6,13 @@ from functools import cached_property
 from pathlib import Path
 
 from ..config import DataConfig
-from ..errors import DataError
+from ..errors import DataError, UnreadableError
 from .cache import OnUnreadable, Tile, cache_folder, load_tiles
 from .layouts import Listing, TileFile, choose_classes, find_tiles, find_unlabeled
 from .normalization import Normalization, choose_normalization
 from .palette import ClassEntry, ClassTable
 from .pool import check_alike
+from .raster import read_displacement
 from .readable import first_readable
 from .split import Groups, Split, check_counts, draw_split, held_out_by_groups, read_groups, validation_count
 from .synthetic import write_demo
@@ -151,7 +152,7 @@ def load_validation(
     """The tiles of some ids, decoded; `on_unreadable` is as in `load_tiles`.
 
     Raises:
-        DataError: An id is not in the folder, or has no mask.
+        DataError: An id is not in the folder, or has no mask, or one that lies elsewhere than its image.
     """
     files = {tile.id: tile for tile in listing.labelled}
     missing = [tile for tile in ids if tile not in files]
@@ -160,7 +161,7 @@ def load_validation(
             f"{config.path} lacks {len(missing)} of {len(ids)} tiles to evaluate (or their masks), for example "
             f"{missing[0]}; give the folder that the split was made for, or another --split"
         )
-    chosen = [files[tile] for tile in ids]
+    chosen = [files[tile] for tile in ids if _in_place(files[tile], config.mismatch)]
     tiles = list(_decoded(chosen, classes, config, on_unreadable, workers, on_progress).values())
     if not tiles:
         raise DataError(f"no tile to evaluate is left in {config.path}; repair files, change the split or --mismatch")
@@ -186,6 +187,25 @@ def load_unlabelled(
     if not chosen:
         raise DataError(f"{config.path} holds none of {len(ids)} unlabelled tiles, for example {', '.join(ids[:1])}")
     return list(_decoded(chosen, NO_CLASSES, config, on_unreadable, workers, on_progress).values())
+
+
+def _in_place(file: TileFile, mismatch: str) -> bool:
+    """Whether a mask is to be held against its image: by their georeferences, where both have one.
+
+    Raises:
+        DataError: They disagree, and such tiles are not to be left out.
+    """
+    assert file.mask is not None
+    try:
+        fault = read_displacement(file.image, file.mask)
+    except UnreadableError:
+        return True  # told when it is decoded
+    if fault is not None and mismatch != "skip":
+        raise DataError(
+            f"{file.mask} does not lie where its image {file.image} does: {fault}; bring it onto the image's grid, "
+            f"or leave out such tiles with --mismatch skip"
+        )
+    return fault is None
 
 
 def _external(config: DataConfig, listing: Listing) -> list[TileFile]:

@@ -18,6 +18,7 @@ from rasterio.io import DatasetReader
 
 from ..errors import DataError, UnreadableError
 from ..files import atomic_path
+from .grid import Grid
 
 Window = tuple[int, int, int, int]  # top, left, height, width (px)
 Palette = tuple[tuple[int, int, int], ...]  # 256 colours (r, g, b)
@@ -115,6 +116,30 @@ def read_valid(path: Path, window: Window | None = None) -> np.ndarray | None:  
         window = _checked(dataset, window)
         floats = _pixels(dataset, window) if _decoded_dtype(dataset) == "float32" else None
         return _valid(dataset, window, floats)
+
+
+def read_grid(path: Path) -> Grid | None:
+    """Where the pixels of an image file lie, from its header; None if it does not say, or nonsense.
+
+    Raises:
+        DataError: As `read_info`.
+    """
+    with closing(_open(path)) as dataset, _explained(path):
+        matrix = np.array(dataset.transform[:9]).reshape(3, 3)
+        if not dataset.crs or np.array_equal(matrix, np.eye(3)) or not abs(np.linalg.det(matrix)) > 0:
+            return None
+        return Grid((dataset.height, dataset.width), dataset.crs, matrix)
+
+
+def read_displacement(image: Path, mask: Path) -> str | None:
+    """As `Grid.displacement`; None as well where one of the files does not say where its pixels lie.
+
+    Raises:
+        DataError: As `read_info`.
+    """
+    truth = read_grid(mask)
+    grid = None if truth is None else read_grid(image)
+    return None if grid is None or truth is None else grid.displacement(truth)
 
 
 def strips(info: RasterInfo, limit_bytes: int = 64 << 20) -> Iterator[Window]:

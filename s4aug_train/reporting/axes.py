@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .markup import Markup, tag
+from .markup import Attributes, Markup, tag
 
 LETTER_PX = 7  # about the width of a bold letter of 11 px
 LINE_PX = 13  # from one label to the next
@@ -95,7 +95,13 @@ class Frame:
             place = round(self.y.at(value), 1)
             ends = {"x1": self.x.start, "x2": self.x.stop, "y1": place, "y2": place}
             drawn.append(tag("line", {"class": "grid", **ends}))
-            where = {"class": "tick y", "x": self.x.start - 6, "y": place, "dy": "0.33em", "text-anchor": "end"}
+            where: Attributes = {
+                "class": "tick y",
+                "x": self.x.start - 6,
+                "y": place,
+                "dy": "0.33em",
+                "text-anchor": "end",
+            }
             drawn.append(tag("text", where, text))
         return [*drawn, tag("text", {"class": "axis", "x": 2, "y": 12}, label)]
 
@@ -114,7 +120,7 @@ class Frame:
         for value, text in zip(values, texts, strict=True):
             place = round(self.x.at(value), 1)
             drawn.append(tag("line", {"class": "base", "x1": place, "x2": place, "y1": foot, "y2": foot + 4}))
-            where = {"class": "tick x", "x": place, "y": foot + 16, "text-anchor": "middle"}
+            where: Attributes = {"class": "tick x", "x": place, "y": foot + 16, "text-anchor": "middle"}
             drawn.append(tag("text", where, text))
         where = {"class": "axis", "x": self.x.stop, "y": foot + 31, "text-anchor": "end"}
         return [*drawn, tag("text", where, label)]

@@ -19,9 +19,10 @@ class Markup:
 
 
 Content = Markup | str | Sequence["Content"] | None
+Attributes = Mapping[str, str | float]
 
 
-def tag(name: str, attributes: Mapping[str, str | float], *content: Content) -> Markup:
+def tag(name: str, attributes: Attributes, *content: Content) -> Markup:
     """An element.
 
     Args:

@@ -72,7 +72,7 @@ def _difference_card(versus: Versus) -> Markup | None:
         "div",
         {"class": "card"},
         tag(
-            "p", {"class": "who"}, "Difference", tag("span", {"class": "role"}, "shown" if found.shown else "not shown")
+            "p", {"class": "who"}, "Difference", tag("span", {"class": "role"}, "clear" if found.shown else "may be chance")
         ),
         tag("p", {"class": "big"}, points(found.difference), tag("span", {"class": "unit"}, " points")),
         tag("p", {"class": "range"}, between),
@@ -131,9 +131,9 @@ def verdict(runs: Sequence[Run], versus: Versus) -> str:
     tiles = f"the same {counted(found.tiles, 'held-out tile')}"
     bracket = _evidence(versus)
     if found.shown:
-        meaning = "the choice of tiles alone would hardly make a difference of this size"
+        meaning = "more than the choice of tiles would bring by chance"
     else:
-        meaning = "not shown, for the choice of tiles alone may well make a difference of this size"
+        meaning = "that may be chance, for the choice of tiles alone could bring as much"
     note = f" ({versus.why})" if versus.why else ""
     return f"On {tiles}{note}, the mIoU of {run} is {size} {way} that of {first}{bracket}: {meaning}."
 
@@ -173,13 +173,12 @@ def _miou(scores: Scores) -> Content:
 
 
 def _meaning(runs: Sequence[Run]) -> Markup:
-    single = (
-        ""
-        if len(runs) == 1
-        else " Each run is one training with one seed; how much another seed would change is not in these intervals."
-    )
+    """What the numbers are, and what they leave out."""
     return small(
         "mIoU is the mean over the classes of intersection over union, from one confusion matrix over all held-out "
-        "tiles. Intervals and p-values come from resampling these tiles, which are taken for independent of each other; "
-        "neighbouring tiles are not quite." + single
+        "tiles. Intervals and p-values come from resampling these tiles, which are taken for independent of each "
+        "other; neighbouring tiles are not quite.",
+        " Each run is one training with one seed; how much another seed would change is not in these intervals."
+        if len(runs) > 1
+        else "",
     )

@@ -116,6 +116,7 @@ def _boundaries(runs: Sequence[Run]) -> Section:
     """How much is right near the edges of the truth, and far from them."""
     found = [(number, run, scores.assessment.boundary()) for number, run, scores in scored(runs)]
     names = [near.label for near in found[0][2]]
+    short = [name.replace("over ", ">") for name in names]
     # Distances are binned alike in all runs.
     lines = [
         Line(run.name, number, tuple(range(len(bins))), tuple(near.accuracy for near in bins))
@@ -135,7 +136,7 @@ def _boundaries(runs: Sequence[Run]) -> Section:
     head = ["distance", share, *(f"{run.name}, right" for _, run, _ in found)]
     parts = [table("Accuracy by distance to the nearest boundary of the truth", head, rows, kind="numbers")]
     if any(line.known for line in lines):
-        drawing = category_chart("boundary", title, names, lines, ("distance (px)", "right (%)"))
+        drawing = category_chart("boundary", title, short, lines, ("distance (px)", "right (%)"))
         parts.insert(0, figure(drawing, title))
     legend = run_legend(runs, [number for number, _, _ in found])
     return section("boundaries", "Boundaries", told, legend, tag("div", {"class": "beside"}, parts))
@@ -151,7 +152,7 @@ def _calibration(runs: Sequence[Run]) -> Section:
         "surer than it is right. The expected calibration error (ECE) is the mean distance to the diagonal, weighted "
         "by pixels; 0 is best."
     )
-    rows = [[run_name(runs, number), percent(assessment.ece())] for number, _, assessment in found]
+    rows: list[list[Content]] = [[run_name(runs, number), percent(assessment.ece())] for number, _, assessment in found]
     numbers = [_bins_table(run, assessment) for _, run, assessment in found]
     side = tag("div", {}, table("Expected calibration error", ["run", "ECE"], rows, kind="numbers"), numbers)
     parts: list[Markup] = [side]

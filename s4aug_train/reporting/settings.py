@@ -24,7 +24,9 @@ def _configuration(runs: Sequence[Run]) -> Section:
     else:
         defaults = {f"{group}.{name}": v for group, part in Config().to_dict().items() for name, v in part.items()}
         chosen = {key: value for key, value in runs[0].settings.items() if defaults.get(key, ABSENT) != value}
-        rows = [[code(key), shown(value), shown(defaults.get(key, ABSENT))] for key, value in chosen.items()]
+        rows: list[list[Content]] = [
+            [code(key), shown(value), shown(defaults.get(key, ABSENT))] for key, value in chosen.items()
+        ]
         parts.append(
             table("Settings that differ from the defaults", ["setting", runs[0].name, "default"], rows, kind="values")
             if rows
@@ -36,7 +38,7 @@ def _configuration(runs: Sequence[Run]) -> Section:
 def _environment(runs: Sequence[Run]) -> Section:
     values = [run.environment for run in runs]
     differences = _differences(runs, values, "versions and machines") if len(runs) > 1 else None
-    places = [[run.name, code(run.path)] for run in runs]
+    places: list[list[Content]] = [[run.name, code(run.path)] for run in runs]
     return section(
         "environment",
         "Environment",

@@ -31,7 +31,7 @@ def _validation(gathered: Gathered) -> Section:
     assert gathered.subject is not None
     subject, first = gathered.runs[gathered.subject].name, gathered.runs[0].name
     told = paragraph(
-        f"Held-out tiles, ranked by the share of their labelled pixels that {subject} predicts right. Tiles of a single "
+        f"Held-out tiles, ranked by the share of their labelled pixels that {subject} predicts right. Tiles of one "
         f"class are the easiest to get wholly right, and wholly wrong."
     )
     reasons = {

@@ -3,11 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import distance_transform_cdt
 
 from s4aug_train.data.normalization import Normalization
 from s4aug_train.data.palette import ClassEntry, ClassTable
 from s4aug_train.errors import DataError, UnreadableError
-from s4aug_train.evaluation import evaluate
+from s4aug_train.evaluation import assess, evaluate
 from s4aug_train.segmenter import Segmenter
 from s4aug_train.windows import Windows
 
@@ -135,3 +136,82 @@ def test_a_tile_that_cannot_be_read_is_fatal_or_left_out_and_not_counted(make_ti
     assert record == run([tiles[0], tiles[2]])
     with pytest.raises(DataError, match="none of the tiles can be read; one of them: tile c is broken"):
         run([unreliable[3]], on_unreadable=lambda name, why: None)
+
+
+def pointwise():
+    """A network of all confidences, which sees each pixel by itself."""
+    torch.manual_seed(0)
+    network = torch.nn.Conv2d(3, 6, 1)
+    network.weight.data *= 0.02
+    return network.eval()
+
+
+def patchy(make_tile, size, seed):
+    """A tile with labels in patches, unknown pixels and nodata."""
+    rng = np.random.default_rng(seed)
+    valid = rng.random(size) > 0.1
+    tile = make_tile(size, name=f"tile {9 - seed}", seed=seed, valid=valid)
+    tile.labels[:] = np.kron(rng.integers(0, 5, (9, 9)), np.ones((20, 20)))[: size[0], : size[1]]
+    tile.labels[rng.random(size) < 0.03] = 255
+    return tile
+
+
+def counted(network, tile):
+    """Right and all pixels by distance, and the calibration table, from whole arrays at once."""
+    with torch.no_grad():
+        probabilities = network(torch.from_numpy(tile.image.astype(np.float32))[None])[0].softmax(0).numpy()
+    distance = np.zeros(tile.labels.shape)
+    for k in range(5):
+        same = distance_transform_cdt((tile.labels == 255) | (tile.labels == k), metric="chessboard")
+        distance = np.where(tile.labels == k, same, distance)
+    known = (tile.labels != 255) & tile.valid
+    right = (probabilities.argmax(0) == tile.labels)[known]
+    near, calibration = np.zeros((6, 2), int), np.zeros((15, 3))
+    np.add.at(near, np.searchsorted([1, 2, 4, 8, 16], distance[known]), np.stack([right, right | True], 1))
+    confidence = probabilities.max(0)[known]
+    bins = np.searchsorted(np.arange(1, 15) / 15, confidence)
+    np.add.at(calibration, bins, np.stack([np.ones_like(confidence), confidence, right], 1))
+    return near, calibration
+
+
+@pytest.mark.parametrize("panel", [32768, 48])
+def test_scores_are_those_of_a_count_over_whole_tiles_across_strips_and_panels(make_tile, monkeypatch, panel):
+    monkeypatch.setattr("s4aug_train.inference.PANEL_PX", panel)
+    tiles = [patchy(make_tile, (90, 130), seed) for seed in range(2)]
+    network = pointwise()
+    found = assess(segmenter_of(network), tiles, Windows(32, 20), step=5)
+    assert [score.id for score in found.tiles] == ["tile 8", "tile 9"]
+    for score, tile in zip(found.tiles, reversed(tiles), strict=True):
+        near, calibration = counted(network, tile)
+        assert np.array_equal(score.near, near)
+        assert np.allclose(score.calibration, calibration, atol=1e-3)
+        assert (score.near[:, 1] > 0).all()
+        assert (score.calibration[:, 0] > 0).sum() > 6
+    assert found.record() == evaluate(segmenter_of(network), tiles, Windows(32, 20), step=5)
+
+
+def test_views_of_test_time_have_their_say(make_tile):
+    class Opposite:
+        """In place of an average: all that the network holds unlikely."""
+
+        def probabilities(self, segmenter, inputs, valid, seeds):
+            return (1 - segmenter.probabilities(inputs)) / 5
+
+    tile = make_tile((40, 40))
+    tile.labels[:] = tile.image[0] % 6
+    assert assess(segmenter_of(FirstBand()), [tile], Windows(32, 20)).miou == 1
+    assert assess(segmenter_of(FirstBand()), [tile], Windows(32, 20), tta=Opposite()).miou == 0
+
+
+def test_an_assessment_leaves_out_what_cannot_be_read_and_can_be_given_up(make_tile):
+    tiles = [make_tile((70, 50), name=name, seed=i) for i, name in enumerate("abc")]
+    broken = [*tiles[:2], replace(tiles[2], labels=GoneHalfWay(tiles[2].labels))]
+    told = []
+    found = assess(
+        segmenter_of(FirstBand()), broken, Windows(32, 20), on_unreadable=lambda name, why: told.append(name)
+    )
+    assert told == ["c"]
+    assert [score.id for score in found.tiles] == ["a", "b"]
+    with pytest.raises(UnreadableError, match="tile c is broken"):
+        assess(segmenter_of(FirstBand()), broken, Windows(32, 20))
+    assert assess(segmenter_of(FirstBand()), tiles, Windows(), should_stop=lambda: True) is None

@@ -41,10 +41,12 @@ def test_methods_learn_and_evaluate_on_two_processes_as_in_two_passes(tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     expected, confusion = script.alone()
+    assessed = script.assessment(ALONE)
     torch.set_num_threads(threads)
     saved = torch.load(path, weights_only=True)
     found, of_two = saved["found"]
     assert torch.equal(of_two, confusion)
+    assert saved["assessed"] == assessed
     assert found.keys() == expected.keys()
     for name, (told, gradients) in expected.items():
         torch.testing.assert_close(found[name][0], told, rtol=1e-5, atol=1e-7, msg=name)
@@ -99,6 +101,12 @@ def test_a_run_whose_process_is_killed_goes_on_and_ends_as_if_nothing_had_happen
     # The figure of all processes is that of one, to the last digit.
     again = evaluate(tmp_path / "two", {"train.device": "cpu"})
     assert [line["miou"] for line in lines if "miou" in line][-1] == again.miou
+    # Processes share out the tiles of two checkpoints too, and one of them speaks.
+    evaluate_both = [*TORCHRUN, "-m", "s4aug_train", "evaluate", "two", "--against", "one", "--json"]
+    told = subprocess.run(evaluate_both, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+    values = json.loads(told.stdout)
+    assert values["confusion"] == again.confusion
+    assert values["comparison"]["difference"] == again.miou - evaluate(tmp_path / "one").miou
 
 
 def test_one_process_does_nothing_together():

@@ -15,7 +15,7 @@ from s4aug_train.engine.interval import Interval
 from s4aug_train.engine.passes import Passes
 from s4aug_train.engine.state import Outcome
 from s4aug_train.errors import ConfigError
-from s4aug_train.evaluation import evaluate
+from s4aug_train.evaluation import assess, evaluate
 from s4aug_train.limits import CHOICES
 from s4aug_train.methods import Batch, Setup, make_method
 from s4aug_train.model import OwnNetwork
@@ -71,11 +71,18 @@ def learned(name, ranks, numbers):
     return {name: ranks.mean(value) for name, value in told.items()}, gradients
 
 
-def confusion(ranks, stopped=False):
+def segmenter():
     table = ClassTable(tuple(ClassEntry(name, value=i) for i, name in enumerate("abcdef")))
-    segmenter = Segmenter(network(), table, 3, "uint8", NORMALIZATION, CPU)
-    record = evaluate(segmenter, tiles(), Windows(48, 32), ranks=ranks, should_stop=lambda: stopped)
+    return Segmenter(network(), table, 3, "uint8", NORMALIZATION, CPU)
+
+
+def confusion(ranks, stopped=False):
+    record = evaluate(segmenter(), tiles(), Windows(48, 32), ranks=ranks, should_stop=lambda: stopped)
     return None if record is None else torch.tensor(record.confusion)
+
+
+def assessment(ranks):
+    return assess(segmenter(), tiles(), Windows(48, 32), ranks=ranks).to_json()
 
 
 def names():
@@ -106,8 +113,10 @@ def main(path):
         check_beginnings(ranks)
         check_idle_layers(ranks)
         check_tiles(ranks)
+        assessed = assessment(ranks)
+        assert ranks.gathered(assessed) == [assessed] * 2
         if ranks.first:
-            torch.save({"found": found, "told": told}, path)
+            torch.save({"found": found, "told": told, "assessed": assessed}, path)
 
 
 def check_beginnings(ranks):

@@ -63,7 +63,9 @@ class Browser:
 
     def complaints(self):
         """What the console was told since it was last asked."""
-        return [f"{entry['level']}: {entry['message']}" for entry in call(f"{self.session}/se/log", {"type": "browser"})]
+        return [
+            f"{entry['level']}: {entry['message']}" for entry in call(f"{self.session}/se/log", {"type": "browser"})
+        ]
 
     def shoot(self, path, *, top=0, height=None):
         """A picture of the page from `top` on, all of it by default."""
