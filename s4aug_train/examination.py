@@ -161,7 +161,7 @@ def assess_all(
     with joined(device) as ranks:
         with ranks.in_turn():
             tiles = tiles_of(checkpoints, config, split, dataset, on_unreadable, on_progress)
-        for (_, checkpoint), averaging in zip(checkpoints, views, strict=True):
+        for (path, checkpoint), averaging in zip(checkpoints, views, strict=True):
             found = evaluation.assess(
                 checkpoint.segmenter(device, config.train.precision, own),
                 tiles,
@@ -170,7 +170,7 @@ def assess_all(
                 tta=averaging,
                 ranks=ranks,
                 on_unreadable=on_unreadable,
-                on_progress=named(on_progress, "evaluating"),
+                on_progress=named(on_progress, "evaluating" if len(paths) == 1 else f"evaluating {path}"),
             )
             assert found is not None
             assessments.append(found)

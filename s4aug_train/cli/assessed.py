@@ -40,7 +40,7 @@ def _lines(assessment: Assessment) -> Iterator[str]:
     confidence, accuracy = (
         sum(b.share * (getattr(b, name) or 0) for b in filled) for name in ("confidence", "accuracy")
     )
-    verdict = "too sure" if confidence > accuracy else "not too sure"
+    verdict = "too sure" if confidence > accuracy else "not sure enough"
     yield (
         f"confidence {100 * confidence:.1f} %, accuracy {100 * accuracy:.1f} % of the pixels: {verdict}; expected "
         f"calibration error {100 * ece:.1f} %"

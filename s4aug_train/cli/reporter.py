@@ -122,9 +122,10 @@ def evaluation_table(record: EvaluationRecord, title: str, more: Mapping[str, Se
     for name in ("IoU %", *more, "share of truth %"):
         table.add_column(name, justify="right")
     pixels = [sum(row) for row in record.confusion]
+    absent = "absent" if more else "absent from the truth"
     for number, (name, share) in enumerate(zip(record.classes, pixels, strict=True)):
         value = record.iou[name]
-        text = "absent from the truth" if value is None else f"{100 * value:.2f}"
+        text = absent if value is None else f"{100 * value:.2f}"
         cells = (column[number] for column in more.values())
         table.add_row(Text(name), text, *cells, f"{100 * share / max(sum(pixels), 1):.2f}")
     table.add_section()
