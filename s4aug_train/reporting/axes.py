@@ -44,10 +44,10 @@ def ticks(low: float, high: float, count: int) -> list[float]:
         power *= 10
 
 
-def limits(values: Sequence[float], *, zero: bool) -> tuple[float, float]:
-    """From where to where an axis goes that shows values, with `zero` from 0 on if all are above."""
+def limits(values: Sequence[float]) -> tuple[float, float]:
+    """From where to where an axis goes that shows values: from 0 on if none is below."""
     low, high = min(values, default=0.0), max(values, default=1.0)
-    if zero and low >= 0:
+    if low >= 0:
         low = 0.0
     spare = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
     return (low if low == 0 else low - spare), high + spare

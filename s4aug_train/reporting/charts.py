@@ -83,9 +83,8 @@ def line_chart(
     labels: tuple[str, str],
     *,
     shares: bool = False,
-    zero: bool = True,
 ) -> Markup:
-    """Lines over numbers.
+    """Lines over numbers; the axis begins at 0 where no value is below.
 
     Args:
         key: Unique on the page.
@@ -93,11 +92,10 @@ def line_chart(
         lines: One at least has a value.
         labels: Of the axes, x and y, with units.
         shares: Values are shares of 1, shown in percent.
-        zero: The axis begins at 0 where no value is below.
     """
     lines = [line.thinned() for line in lines if line.known]
     x = [x for line in lines for x, _ in line.known]
-    low, high = limits([y for line in lines for _, y in line.known], zero=zero)
+    low, high = limits([y for line in lines for _, y in line.known])
     if shares:
         low, high = max(low, 0.0), min(high, 1.0)
     frame = _frame((0.0, max(x) or 1.0), (low, high), _label_room(lines))

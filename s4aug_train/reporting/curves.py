@@ -19,7 +19,6 @@ class Curve(NamedTuple):
     told: str = ""
     shares: bool = False
     unlabelled: bool = False  # left out for runs that use no unlabelled tiles
-    zero: bool = True
 
 
 MAIN = (
@@ -54,8 +53,8 @@ def curves_section(gathered: Gathered) -> Section:
     if not shown:
         return section("curves", "Learning curves", paragraph("No run here has a metrics.jsonl that can be read."))
     content = [
-        tag("div", {"class": "charts"}, [_figure(curve, runs) for curve in (*MAIN, *_extra(runs))]),
-        folded("Learning rate, speed and memory", tag("div", {"class": "charts"}, [_figure(c, runs) for c in MACHINE])),
+        _charts("curve", [*MAIN, *_extra(runs)], runs),
+        folded("Learning rate, speed and memory", _charts("machine", MACHINE, runs)),
         folded("The last values as a table", _last(runs, shown)),
     ]
     if any(len(run.lines) > BINS for run in runs):
@@ -81,23 +80,26 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _figure(curve: Curve, runs: Sequence[Run]) -> Markup | None:
+def _charts(key: str, curves: Sequence[Curve], runs: Sequence[Run]) -> Markup:
+    return tag("div", {"class": "charts"}, [_figure(f"{key}-{i}", curve, runs) for i, curve in enumerate(curves)])
+
+
+def _figure(key: str, curve: Curve, runs: Sequence[Run]) -> Markup | None:
     lines = [line for line in _lines(curve, runs) if line.known]
     if not lines or (curve.field == "skipped" and not any(y for line in lines for _, y in line.known)):
         return None
-    shown = (("step", curve.label), curve.shares, curve.zero)
-    drawing = line_chart(f"curve-{curve.field}", curve.title, lines, shown[0], shares=shown[1], zero=shown[2])
+    drawing = line_chart(key, curve.title, lines, ("step", curve.label), shares=curve.shares)
     absent = [runs[n].name for n in range(len(runs)) if runs[n].lines and n not in {line.look for line in lines}]
     left_out = f". None: {', '.join(absent)}" if absent else ""
     return figure(drawing, curve.title, f"{curve.told}{left_out}.")
 
 
 def _lines(curve: Curve, runs: Sequence[Run]) -> Iterator[Line]:
-    for number_, run in enumerate(runs):
+    for look, run in enumerate(runs):
         if not (curve.unlabelled and not uses_unlabelled(run)):
             lines = [line for line in run.lines if curve.field in line]
             values = tuple(line[curve.field] if _is_number(line[curve.field]) else None for line in lines)
-            yield Line(run.name, number_, tuple(float(line["step"]) for line in lines), values)
+            yield Line(run.name, look, tuple(float(line["step"]) for line in lines), values)
 
 
 def uses_unlabelled(run: Run) -> bool:

@@ -72,7 +72,10 @@ def _difference_card(versus: Versus) -> Markup | None:
         "div",
         {"class": "card"},
         tag(
-            "p", {"class": "who"}, "Difference", tag("span", {"class": "role"}, "clear" if found.shown else "may be chance")
+            "p",
+            {"class": "who"},
+            "Difference",
+            tag("span", {"class": "role"}, "clear" if found.shown else "may be chance"),
         ),
         tag("p", {"class": "big"}, points(found.difference), tag("span", {"class": "unit"}, " points")),
         tag("p", {"class": "range"}, between),

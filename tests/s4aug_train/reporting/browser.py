@@ -56,10 +56,9 @@ class Browser:
 
     def press(self, key):
         """Press a key."""
-        for kind in ("keyDown", "keyUp"):
-            text = {"Enter": {"text": "\r"}}.get(key, {}) if kind == "keyDown" else {}
-            code = {"Tab": 9, "Enter": 13}[key]
-            self.cdp("Input.dispatchKeyEvent", {"type": kind, "key": key, "windowsVirtualKeyCode": code, **text})
+        code = {"Tab": "\ue004", "Enter": "\ue007"}[key]
+        strokes = [{"type": kind, "value": code} for kind in ("keyDown", "keyUp")]
+        call(f"{self.session}/actions", {"actions": [{"type": "key", "id": "keys", "actions": strokes}]})
 
     def complaints(self):
         """What the console was told since it was last asked."""

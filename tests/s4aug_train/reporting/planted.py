@@ -16,13 +16,12 @@ def assessment(seed, tiles=12, classes=CLASSES, step=100, prefix="t"):
     """Tiles of 400 px each, more of them right for a higher seed; the last class is not in the truth."""
     scores = []
     for number in range(tiles):
-        rng = np.random.default_rng(number)
         count = len(classes)
-        truth = rng.multinomial(400, [1 / (count - 1)] * (count - 1) + [0])
-        share = 0.3 + 0.1 * seed
-        confusion = np.array([rng.multinomial(n, np.full(count, (1 - share) / count)) for n in truth * 0], np.int64)
-        for k, n in enumerate(truth):
-            confusion[k] = np.random.default_rng(100 * seed + number).multinomial(n, _probabilities(count, k, share))
+        held = max(1, count - 1)
+        truth = np.random.default_rng(number).multinomial(400, [1 / held] * held + [0] * (count - held))
+        share, rng = 0.3 + 0.1 * seed, np.random.default_rng(100 * seed + number)
+        odds = np.full((count, count), (1 - share) / count) + share * np.eye(count)
+        confusion = np.array([rng.multinomial(n, row) for n, row in zip(truth, odds, strict=True)], np.int64)
         near = np.zeros((len(LABELS), 2), np.int64)
         near[:, 1] = 400 // len(LABELS)
         near[:, 0] = near[:, 1] * np.linspace(0.2, 0.9, len(LABELS))
@@ -33,10 +32,6 @@ def assessment(seed, tiles=12, classes=CLASSES, step=100, prefix="t"):
         calibration[:, 2] = calibration[:, 0] * middles * 0.8
         scores.append(TileScore(f"{prefix}{number:02d}", confusion, near, calibration))
     return Assessment(step, classes, tuple(scores))
-
-
-def _probabilities(count, own, share):
-    return [share + (1 - share) / count if k == own else (1 - share) / count for k in range(count)]
 
 
 def scores(*args, **options):
@@ -78,7 +73,7 @@ def run(name="base", seed=0, method="supervised", *, scored=True, **changes):
         "step": 100,
         "scores": scores(seed) if scored else None,
     }
-    return Run(name, f"runs/{name}", **{**values, **changes})
+    return Run(name, **{"path": f"runs/{name}", **values, **changes})
 
 
 def picture(what="a picture", seed=0):

@@ -1,6 +1,7 @@
 """Ticks are round and inside, what is written beside them is their value, labels never overlap."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import assume, given
@@ -19,7 +20,7 @@ def test_ticks_are_round_inside_and_not_too_many(one, other, count):
     slack = 1e-6 * (high - low)
     assert len(values) <= count
     assert all(low - slack <= value <= high + slack for value in values)
-    for a, b in zip(values, values[1:], strict=False):
+    for a, b in pairwise(values):
         lead = (b - a) / 10 ** math.floor(math.log10(b - a) + 1e-9)
         assert min(abs(lead - step) for step in (1, 2, 2.5, 5)) < 1e-6 * max(1, abs(b) / (b - a))
 
@@ -39,7 +40,7 @@ def test_labels_are_apart_within_limits_and_in_order(places):
     moved = spread(places, 13, 0, 200)
     assert moved is not None
     ordered = sorted(moved)
-    assert all(b - a >= 13 - 1e-6 for a, b in zip(ordered, ordered[1:], strict=False))
+    assert all(b - a >= 13 - 1e-6 for a, b in pairwise(ordered))
     assert ordered[0] >= -1e-6
     assert ordered[-1] <= 200 + 1e-6
     for i, one in enumerate(places):
@@ -52,8 +53,7 @@ def test_labels_that_are_apart_stay_and_too_many_are_none():
 
 
 def test_an_axis_begins_at_zero_where_it_should():
-    assert limits([1, 2], zero=True) == (0, pytest.approx(2.1))
-    assert limits([1, 2], zero=False) == (pytest.approx(0.95), pytest.approx(2.05))
-    assert limits([-1, 1], zero=True)[0] < -1
-    low, high = limits([0, 0], zero=True)
+    assert limits([1, 2]) == (0, pytest.approx(2.1))
+    assert limits([-1, 1]) == (pytest.approx(-1.1), pytest.approx(1.1))
+    low, high = limits([0, 0])
     assert low < high

@@ -1,4 +1,4 @@
-"""What is drawn is where the axis says it is: places are read back by the ticks, which share no code with the scales."""
+"""What is drawn is where the axis says it is: places are read back by the ticks, which share no code with scales."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -101,7 +101,9 @@ def test_names_stand_beside_their_lines_and_do_not_overlap():
 
 def test_intervals_end_where_the_ticks_say_and_missing_values_are_told():
     bars = [Bar("a", 0, 0.4, (0.3, 0.55)), Bar("b", 1, 0.8, None)]
-    svg = drawn(interval_chart("k", "IoU", [("water", bars), ("rock", [Bar("a", 0, None, None)])], "IoU (%)", aside="no"))
+    svg = drawn(
+        interval_chart("k", "IoU", [("water", bars), ("rock", [Bar("a", 0, None, None)])], "IoU (%)", aside="no")
+    )
     at = ruler(svg, "x")
     assert at([marks(svg, 0)[0][0], marks(svg, 1)[0][0]]) == pytest.approx([40, 80], abs=0.2)
     (whisker,) = [p.get("d") for p in svg.iter("path") if "whisker" in p.get("class")]
