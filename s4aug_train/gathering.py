@@ -1,5 +1,6 @@
 """Gathers what a report shows of runs, and writes it as one page."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from .evaluation import assess
 from .examination import settled, tiles_of
 from .files import write_text
 from .preparation import named
+from .ranks import here
 from .records import LeftOut, Note
 from .reporting import Gathered, page
 from .reporting.folders import Place, counts_of, places_of, read_run
@@ -51,11 +53,13 @@ def report(
         The file.
 
     Raises:
-        CheckpointError: A path holds no run.
-        ConfigError: A setting has no say in an evaluation, or `out` is missing or a folder.
+        CheckpointError: A path holds no run, or a file is no checkpoint.
+        ConfigError: A setting has no say in it, `out` is missing or a folder, or there are several processes.
         DataError: The data or the split that were asked for do not go with a run.
         S4AugTrainError: The file cannot be written.
     """
+    if here().count > 1:
+        raise ConfigError("a report is made by one process; leave out torchrun")
     given = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     target = _target(given, None if out is None else Path(out))
     found = gather(given, Wanted(dict(settings or {}), split, unlabelled, on_progress))
@@ -70,11 +74,14 @@ def _target(paths: Sequence[Path], out: Path | None) -> Path:
     if not paths:
         raise ConfigError("a report needs at least one run; give its folder")
     if out is None:
-        if len(paths) > 1 or not paths[0].is_dir():
+        if len(paths) > 1 or paths[0].is_file():
             raise ConfigError("a report of several runs, or of a checkpoint file, needs --out FILE.html")
         out = paths[0] / "report.html"
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder; give a file, for example {out / 'report.html'}")
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ConfigError(f"cannot write --out {out}: {folder} is no folder that can be written to; choose another")
     return out
 
 
@@ -110,8 +117,8 @@ def _run(place: Place, wanted: Wanted, notes: list[str]) -> tuple[Run, Evaluated
         run = replace(run, step=checkpoint.step, settings=settings, counts=run.counts or counts_of(checkpoint.split))
         evaluated, scores = _evaluate(run.name, place.checkpoint, checkpoint, wanted, notes)
     except (DataError, CheckpointError) as error:
-        # What was asked for by name is not passed over.
-        if "data.path" in wanted.settings or wanted.split != "val":
+        # What was asked for by name is not passed over; nor is a file of which there is nothing else to show.
+        if place.folder is None or "data.path" in wanted.settings or wanted.split != "val":
             raise
         notes.append(f"{run.name} is shown without an evaluation: {error}")
         return replace(run, missing="Not evaluated; the reason is below."), None

@@ -47,4 +47,4 @@ def report(
             on_note=lambda note: show(note.text),
             on_progress=reporter.progress,
         )
-    click.echo(f"{written}: {written.stat().st_size / 1e6:.1f} MB")
+    click.echo(f"{written}: {written.stat().st_size / 1e6:.2f} MB")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 import s4aug_train
 from s4aug_train.cli import main
@@ -93,14 +94,12 @@ def test_unlabelled_tiles_are_ranked_by_the_entropy_of_their_predictions(runs, b
     # By PyTorch alone, on the file itself.
     content = torch.load(runs / "s4net" / "checkpoints" / "last.pt", weights_only=True)
     network = Small(6, 3)
-    network.load_state_dict(content["network"])
+    network.load_state_dict({key.removeprefix("network."): value for key, value in content["network"].items()})
     mean, std = (torch.tensor(content["normalization"][part])[:, None, None] for part in ("mean", "std"))
     for tile in found.tiles:
-        (file,) = [p for p in demo_folder.rglob("*_sat.*") if p.name.startswith(f"{tile.tile}_")]
-        with file.open("rb") as opened:
-            from PIL import Image
-
-            pixels = torch.from_numpy(np.asarray(Image.open(opened), np.float32)).permute(2, 0, 1)
+        (file,) = demo_folder.rglob(f"{Path(tile.tile).name}_sat.jpg")
+        with Image.open(file) as opened:
+            pixels = torch.from_numpy(np.asarray(opened, np.float32)).permute(2, 0, 1)
         with torch.no_grad():
             logits = network(((pixels - mean) / std)[None])
         entropy = torch.distributions.Categorical(logits=logits.permute(0, 2, 3, 1)).entropy().mean() / np.log(6)
@@ -112,7 +111,7 @@ def test_the_command_writes_one_page_and_says_where(runs, tmp_path):
     arguments = ["report", str(runs / "supervised"), str(runs / "s4net"), "--model", "small_parts:small"]
     result = CliRunner().invoke(main, [*arguments, "--out", str(out), "--unlabeled-tiles", "2"])
     assert result.exit_code == 0, result.output
-    assert re.fullmatch(rf"{re.escape(str(out))}: \d\.\d MB\n", result.stdout)
+    assert re.fullmatch(rf"{re.escape(str(out))}: \d\.\d\d MB\n", result.stdout)
     text = out.read_text(encoding="utf-8")
     assert "s4net compared with supervised" in text
     assert out.stat().st_size < 5e6
@@ -173,6 +172,8 @@ def test_runs_that_hold_out_other_tiles_are_compared_on_those_that_both_do(runs,
         (["{run}", "{run}"], 1, "a report of several runs, or of a checkpoint file, needs --out FILE.html"),
         (["{run}/checkpoints/last.pt"], 1, "needs --out FILE.html"),
         (["{run}", "--out", "{run}"], 1, "is a folder; give a file"),
+        (["{run}", "--out", "{run}/config.yaml/report.html"], 1, "config.yaml is no folder that can be written to"),
+        (["{run}/../small_parts.py", "--out", "x.html"], 1, "cannot be read as a checkpoint"),
         (["{run}", "--set", "train.lr=1", "--out", "x.html"], 1, "train.lr has no say in an evaluation"),
         (["{run}", "--unlabeled-tiles", "-1"], 2, "-1 is not in the range"),
     ],
@@ -193,6 +194,13 @@ def test_errors_from_python_are_ours(tmp_path):
         s4aug_train.report([])
     with pytest.raises(CheckpointError, match="does not exist"):
         s4aug_train.report(tmp_path / "absent", out=tmp_path / "x.html")
+
+
+def test_several_processes_are_refused(runs, monkeypatch):
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="made by one process; leave out torchrun"):
+        s4aug_train.report(runs / "s4net")
 
 
 def test_a_page_that_cannot_be_written_is_told(runs, tmp_path, file_limit):
