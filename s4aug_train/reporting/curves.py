@@ -91,7 +91,7 @@ def _figure(key: str, curve: Curve, runs: Sequence[Run]) -> Markup | None:
     drawing = line_chart(key, curve.title, lines, ("step", curve.label), shares=curve.shares)
     absent = [runs[n].name for n in range(len(runs)) if runs[n].lines and n not in {line.look for line in lines}]
     left_out = f". None: {', '.join(absent)}" if absent else ""
-    return figure(drawing, curve.title, f"{curve.told}{left_out}.")
+    return figure(drawing, curve.title, f"{curve.told}{left_out}." if curve.told or left_out else None)
 
 
 def _lines(curve: Curve, runs: Sequence[Run]) -> Iterator[Line]:

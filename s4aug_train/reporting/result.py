@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..comparison import Comparison
 from .gathered import Gathered, Run, Scores, Versus
 from .markup import Content, Markup, tag
-from .pieces import Section, paragraph, run_name, section, small, table
+from .pieces import Section, folded, paragraph, run_name, section, small, table
 from .scores import scored, with_interval
-from .words import counted, listed, p_text, percent, points, whole
+from .words import ABSENT, counted, listed, p_text, percent, points, whole
 
 
 def page_title(runs: Sequence[Run]) -> str:
@@ -42,10 +43,12 @@ def result_section(gathered: Gathered) -> Section:
     verdicts = [paragraph(verdict(runs, each)) for each in gathered.versus]
     notes = [tag("li", {}, note) for note in gathered.notes]
     content: list[Content] = [tag("div", {"class": "cards"}, cards)]
-    content += [tag("div", {"class": "verdict"}, verdicts)] if verdicts else []
-    content += [tag("ul", {"class": "notes", "aria-label": "Notes"}, notes)] if notes else []
     if len(runs) > 2:
-        content.append(_overview(gathered))
+        content += [_overview(gathered), folded("The comparisons in words", verdicts) if verdicts else None]
+    elif verdicts:
+        content.append(tag("div", {"class": "verdict"}, verdicts))
+    if notes:
+        content.append(tag("ul", {"class": "notes", "aria-label": "Notes"}, notes))
     if any(scored(runs)):
         content.append(_meaning(runs))
     return section("result", "Result", content)
@@ -85,7 +88,7 @@ def _difference_card(versus: Versus) -> Markup | None:
 
 def _headline(run: Run) -> Content:
     if run.scores is None:
-        return [tag("p", {"class": "big"}, "\u2013"), small(run.missing or "not evaluated")]
+        return [tag("p", {"class": "big"}, ABSENT), small(run.missing or "not evaluated")]
     scores = run.scores
     level, interval = 100 * scores.intervals.level, scores.intervals.miou
     tiles = counted(len(scores.assessment.tiles), "held-out tile")
@@ -129,21 +132,21 @@ def verdict(runs: Sequence[Run], versus: Versus) -> str:
     run, first, found = runs[versus.run].name, runs[0].name, versus.comparison
     if found is None or found.difference is None:
         return f"{run} cannot be compared with {first}: {versus.why or 'the truth holds no class'}."
-    size = f"{abs(100 * found.difference):.1f} percentage points"
-    way = "above" if found.difference > 0 else "below"
-    tiles = f"the same {counted(found.tiles, 'held-out tile')}"
-    bracket = _evidence(versus)
+    size = f"{abs(100 * found.difference):.1f}"
     if found.shown:
-        meaning = "more than the choice of tiles would bring by chance"
+        meaning = ": more than the choice of tiles would bring by chance"
     else:
-        meaning = "that may be chance, for the choice of tiles alone could bring as much"
+        meaning = ": that may be chance, for the choice of tiles alone could bring as much"
+    way = f"{size} percentage points {'above' if found.difference > 0 else 'below'}"
+    if float(size) == 0:
+        way, meaning = "the same as", ""
     note = f" ({versus.why})" if versus.why else ""
-    return f"On {tiles}{note}, the mIoU of {run} is {size} {way} that of {first}{bracket}: {meaning}."
+    tiles = f"the same {counted(found.tiles, 'held-out tile')}{note}"
+    return f"On {tiles}, the mIoU of {run} is {way} that of {first}{_evidence(found)}{meaning}."
 
 
-def _evidence(versus: Versus) -> str:
-    found = versus.comparison
-    if found is None or found.interval is None or found.p_value is None:
+def _evidence(found: Comparison) -> str:
+    if found.interval is None or found.p_value is None:
         return ""
     low, high = found.interval
     return f" (95 % interval {points(low)} to {points(high)}; {p_text(found.p_value)})"
@@ -151,23 +154,29 @@ def _evidence(versus: Versus) -> str:
 
 def _overview(gathered: Gathered) -> Markup:
     """All runs as a table."""
-    versus = {each.run: each for each in gathered.versus}
-    head = ["run", "method", "mIoU", "to the first, points", "p", "ECE"]
-    rows = [_overview_row(gathered, number, run, versus.get(number)) for number, run in enumerate(gathered.runs)]
+    versus = {each.run: each.comparison for each in gathered.versus}
+    head = ["run", "method", "mIoU", "difference to the first, points", "p", "ECE"]
+    rows = [_overview_row(gathered.runs, number, versus.get(number)) for number in range(len(gathered.runs))]
     return table("All runs", head, rows, kind="numbers")
 
 
-def _overview_row(gathered: Gathered, number: int, run: Run, versus: Versus | None) -> list[Content]:
-    scores, found = run.scores, None if versus is None else versus.comparison
-    different = found is not None and found.difference is not None
+def _overview_row(runs: Sequence[Run], number: int, found: Comparison | None) -> list[Content]:
+    scores = runs[number].scores
     return [
-        run_name(gathered.runs, number),
-        str(run.settings.get("method.name", "\u2013")),
-        "\u2013" if scores is None else _miou(scores),
-        points(found.difference) if found is not None and found.difference is not None else "\u2013",
-        f"{found.p_value:.3f}" if found is not None and found.p_value is not None and different else "\u2013",
-        "\u2013" if scores is None else percent(scores.assessment.ece()),
+        run_name(runs, number),
+        str(runs[number].settings.get("method.name", ABSENT)),
+        ABSENT if scores is None else _miou(scores),
+        ABSENT if found is None or found.difference is None else _difference(found.difference, found.interval),
+        ABSENT if found is None or found.p_value is None else f"{found.p_value:.3f}",
+        ABSENT if scores is None else percent(scores.assessment.ece()),
     ]
+
+
+def _difference(value: float, interval: tuple[float, float] | None) -> Content:
+    if interval is None:
+        return points(value)
+    low, high = (points(end) for end in interval)
+    return [points(value), " ", tag("span", {"class": "interval"}, f"({low} to {high})")]
 
 
 def _miou(scores: Scores) -> Content:

@@ -7,7 +7,7 @@ from .charts import Bar, Line, category_chart, interval_chart, reliability_chart
 from .gathered import Gathered, Run, Scores
 from .markup import Content, Markup, tag
 from .pieces import Section, figure, folded, paragraph, run_legend, run_name, section, small, table
-from .words import percent, whole
+from .words import ABSENT, percent, whole
 
 RARE = 0.01  # share of the pixels below which a bin of confidences says little
 
@@ -107,7 +107,7 @@ def _confusion(run: Run, scores: Scores) -> Markup:
 
 def _heat_cell(share: float | None, diagonal: bool) -> Markup:
     if share is None:
-        return tag("td", {"class": "none"}, "\u2013")
+        return tag("td", {"class": "none"}, ABSENT)
     shown = {"style": f"--share:{100 * share:.1f}%", **({"class": "hit"} if diagonal else {})}
     return tag("td", shown, f"{100 * share:.1f}")
 

@@ -7,9 +7,7 @@ from ..config import Config
 from .gathered import Gathered, Run
 from .markup import Content, Markup, tag
 from .pieces import Section, folded, paragraph, section, table
-from .words import counted
-
-ABSENT = "\u2013"
+from .words import ABSENT, counted
 
 
 def settings_sections(gathered: Gathered) -> list[Section]:

@@ -2,6 +2,7 @@
 
 import math
 
+ABSENT = "\u2013"  # where there is no value
 ELLIPSIS = "\u2026"
 MINUS = "\u2212"
 NARROW = "\u202f"  # a thin space that no line breaks at
@@ -9,7 +10,7 @@ NARROW = "\u202f"  # a thin space that no line breaks at
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A share of 1, in percent; a dash where there is none."""
-    return "\u2013" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}{NARROW}%"
+    return ABSENT if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}{NARROW}%"
 
 
 def points(value: float, digits: int = 1) -> str:
@@ -30,7 +31,7 @@ def whole(value: int) -> str:
 
 def number(value: float | None) -> str:
     """A number with four digits that count; a dash where there is none."""
-    return "\u2013" if value is None or not math.isfinite(value) else f"{value:.4g}".replace("-", MINUS)
+    return ABSENT if value is None or not math.isfinite(value) else f"{value:.4g}".replace("-", MINUS)
 
 
 def counted(value: int, noun: str) -> str:

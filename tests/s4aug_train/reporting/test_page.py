@@ -211,6 +211,12 @@ RUNS = (planted.run("base"), planted.run("ours", 1))
             "points below that of base (95 % interval \u22123.0 to +1.0; p\u202f=\u202f0.400): that may be chance, for "
             "the choice of tiles alone could bring as much.",
         ),
+        (
+            Comparison(0.0001, (-0.01, 0.01), 0.9, 1),
+            "",
+            "On the same 1 held-out tile, the mIoU of ours is the same as that of base (95 % interval \u22121.0 to "
+            "+1.0; p\u202f=\u202f0.900).",
+        ),
         (None, "their classes differ", "ours cannot be compared with base: their classes differ."),
         (Comparison(None, None, None, 3), "", "ours cannot be compared with base: the truth holds no class."),
     ],
