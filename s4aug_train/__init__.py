@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .api import export as export
     from .api import fit as fit
     from .api import predict as predict
+    from .api import report as report
     from .comparison import compare as compare
     from .config import Config as Config
     from .data.own import OwnData as OwnData
@@ -25,6 +26,7 @@ HOMES = {
     "export": "api",
     "fit": "api",
     "predict": "api",
+    "report": "api",
     "compare": "comparison",
     "Config": "config",
     "OwnData": "data.own",

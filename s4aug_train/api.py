@@ -1,4 +1,4 @@
-"""The trainer for Python: `fit`, `evaluate`, `assess`, `predict` and `export`; the command line runs the same."""
+"""The trainer for Python: `fit`, `evaluate`, `assess`, `report`, `predict` and `export`; the command line runs the same."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from .errors import ConfigError
 from .examination import assess as assess
 from .examination import evaluate as evaluate
 from .exporting import export as export
+from .gathering import report as report
 from .mapmaking import predict as predict
 from .ranks import here
 from .records import EvaluationRecord, Record

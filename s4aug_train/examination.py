@@ -151,7 +151,7 @@ def assess_all(
     """
     checkpoints = [(path, Checkpoint.read(find_checkpoint(Path(path)))) for path in paths]
     views = [None if tta is None else Averaging.named(tta, each.config.method) for _, each in checkpoints]
-    config = _settled(checkpoints[0][1].config, dict(settings or {}))
+    config = settled(checkpoints[0][1].config, dict(settings or {}))
     own = model or (settings or {}).get("model.factory")
     windows = Windows(config.train.window, config.train.stride, smooth=smooth)
     device = choose_device(config.train.device, here())
@@ -160,7 +160,7 @@ def assess_all(
     assessments = []
     with joined(device) as ranks:
         with ranks.in_turn():
-            tiles = _tiles(checkpoints, config, split, dataset, on_unreadable, on_progress)
+            tiles = tiles_of(checkpoints, config, split, dataset, on_unreadable, on_progress)
         for (path, checkpoint), averaging in zip(checkpoints, views, strict=True):
             found = evaluation.assess(
                 checkpoint.segmenter(device, config.train.precision, own),
@@ -179,7 +179,7 @@ def assess_all(
     return assessments
 
 
-def _settled(config: Config, given: Mapping[str, Any]) -> Config:
+def settled(config: Config, given: Mapping[str, Any]) -> Config:
     """The settings of an evaluation.
 
     Raises:
@@ -197,7 +197,7 @@ def _settled(config: Config, given: Mapping[str, Any]) -> Config:
     return changed
 
 
-def _tiles(
+def tiles_of(
     checkpoints: Sequence[Named],
     config: Config,
     split: str,

@@ -7,17 +7,13 @@ import torch
 
 from .config import Config
 from .data.cache import load_tiles
-from .data.dataset import Progress, list_tiles
+from .data.dataset import NO_CLASSES, Progress, list_tiles
 from .data.normalization import choose_normalization
-from .data.palette import ClassEntry, ClassTable
 from .data.pool import Crops, Pool, check_alike
 from .errors import ConfigError
 from .methods import Batch, Setup, make_method
 from .panels import ROWS, draw_panel
 from .rng import stream_rng, stream_seed
-
-# Masks are not looked at.
-NO_CLASSES = ClassTable((ClassEntry("any", value=0, ignored=False),))
 
 
 def preview(config: Config, on_progress: Progress | None = None) -> np.ndarray:  # [H, W, 3] uint8

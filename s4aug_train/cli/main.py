@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "Evaluate RUN (a run folder or a checkpoint file): IoU by class over one confusion matrix.",
     "predict": "Predict rasters with RUN: for each INPUT a map of labels, a Cloud Optimized GeoTIFF on its grid.",
     "export": "Write the network of RUN (a run folder or a checkpoint file) for use elsewhere, and check it.",
+    "report": "Write RUN... (run folders or checkpoint files) as one page: results, curves, pictures, settings.",
     "doctor": "Check a data set: files, sizes, classes, and whether training would fail (exit 1).",
     "preview": "Show what the perturbation does to some of your tiles: views, masks, and both views undone.",
     "split": "Divide tiles into labelled, unlabelled and validation, by seed, stratified by class presence.",

@@ -10,7 +10,7 @@ from ..errors import DataError, UnreadableError
 from .cache import OnUnreadable, Tile, cache_folder, load_tiles
 from .layouts import Listing, TileFile, choose_classes, find_tiles, find_unlabeled
 from .normalization import Normalization, choose_normalization
-from .palette import ClassTable
+from .palette import ClassEntry, ClassTable
 from .pool import check_alike
 from .raster import read_displacement
 from .readable import first_readable
@@ -18,6 +18,8 @@ from .split import Groups, Split, check_counts, draw_split, held_out_by_groups, 
 from .synthetic import write_demo
 
 Progress = Callable[[str, int, int], None]  # what, done, all
+# For tiles whose masks are not looked at.
+NO_CLASSES = ClassTable((ClassEntry("any", value=0, ignored=False),))
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +166,27 @@ def load_validation(
     if not tiles:
         raise DataError(f"no tile to evaluate is left in {config.path}; repair files, change the split or --mismatch")
     return tiles
+
+
+def load_unlabelled(
+    listing: Listing,
+    config: DataConfig,
+    ids: Sequence[str],
+    *,
+    on_unreadable: OnUnreadable | None = None,
+    workers: int,
+    on_progress: Progress | None = None,
+) -> list[Tile]:
+    """The tiles of some ids without their masks, decoded; those of `unlabeled` too; as in `load_tiles`.
+
+    Raises:
+        DataError: None of the ids is there.
+    """
+    files = {tile.id: tile for tile in [*listing.tiles, *_external(config, listing)]}
+    chosen = [replace(files[tile], mask=None) for tile in ids if tile in files]
+    if not chosen:
+        raise DataError(f"{config.path} holds none of {len(ids)} unlabelled tiles, for example {', '.join(ids[:1])}")
+    return list(_decoded(chosen, NO_CLASSES, config, on_unreadable, workers, on_progress).values())
 
 
 def _in_place(file: TileFile, mismatch: str) -> bool:

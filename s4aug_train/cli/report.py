@@ -1,0 +1,50 @@
+"""`s4aug-train report`: runs as one page."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import api
+from .options import data_options, device_options, model_option, set_option, settings_of
+from .reporter import Reporter
+
+
+@click.command()
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Page to write.  [default: report.html in a single RUN]")
+@click.option("--split", default="val", show_default=True, metavar="val|FILE", help="Which tiles; FILE: its val.")
+@click.option(
+    "--unlabeled-tiles",
+    type=click.IntRange(0),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Unlabelled tiles to look at, for what to label next; 0: none.",
+)
+@data_options
+@model_option
+@device_options
+@set_option
+def report(
+    runs: tuple[Path, ...],
+    out: Path | None,
+    split: str,
+    unlabeled_tiles: int,
+    assignments: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Write RUN... (run folders or checkpoint files) as one page: results, curves, pictures, settings."""
+    changes = settings_of(options, assignments)
+    with Reporter() as reporter:
+        show = reporter.line
+        written = api.report(
+            runs,
+            changes,
+            out=out,
+            split=split,
+            unlabelled=unlabeled_tiles,
+            on_note=lambda note: show(note.text),
+            on_progress=reporter.progress,
+        )
+    click.echo(f"{written}: {written.stat().st_size / 1e6:.2f} MB")
