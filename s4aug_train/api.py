@@ -1,4 +1,4 @@
-"""The trainer for Python: `fit`, `evaluate`, `assess`, `report`, `predict` and `export`; the command line runs the same."""
+"""The trainer for Python: fitting, evaluating, predicting, exporting; the command line runs the same."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
