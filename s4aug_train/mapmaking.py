@@ -15,7 +15,7 @@ from .exported import is_exported, read_exported
 from .jobs import jobs_of
 from .prediction import Made, MapRequest, predict_maps
 from .preparation import named
-from .ranks import Ranks, here
+from .ranks import Ranks, here, joined
 from .segmenter import Segmenter
 from .tta import Averaging
 from .windows import Windows
@@ -42,7 +42,7 @@ def predict(
 ) -> list[Made]:
     """Predict whole rasters: for each a map of labels, a Cloud Optimized GeoTIFF on the grid of the raster.
 
-    Under torchrun each process predicts its share of the rasters.
+    Under torchrun each process predicts its share of the rasters, and all know what became of each.
 
     Args:
         inputs: GeoTIFF, VRT, JPEG or PNG files, folders of them, or globs.
@@ -64,7 +64,7 @@ def predict(
         on_progress: As in `fit`.
 
     Returns:
-        What became of each raster, this process's share of them: made, skipped because it was there, or failed.
+        What became of each raster: made, skipped because its map was there, or failed.
 
     Raises:
         CheckpointError: There is no such checkpoint.
@@ -74,8 +74,7 @@ def predict(
     given = dict(settings or {})
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     jobs = jobs_of(listed, Path(out))
-    ranks = here()
-    trained = _trained(Path(checkpoint), given, model, ranks)
+    trained = _trained(Path(checkpoint), given, model, here())
     request = MapRequest(
         windows=_smooth_windows(window or trained.window, overlap, batch),
         tta=Averaging.named(tta, trained.method) if tta else None,
@@ -83,9 +82,13 @@ def predict(
         confidence=confidence,
         probabilities=probabilities,
     )
-    own = jobs[ranks.rank :: ranks.count]
     told = named(on_progress, "predicting windows")
-    return list(predict_maps(trained.segmenter, own, request, overwrite=overwrite, on_progress=told))
+    # One that ends with a failure would have torchrun end the others: all end together.
+    with joined(trained.segmenter.device) as ranks:
+        own = jobs[ranks.rank :: ranks.count]
+        made = list(predict_maps(trained.segmenter, own, request, overwrite=overwrite, on_progress=told))
+        ranks.wait()
+        return [each for some in ranks.gathered(made) for each in some]
 
 
 class _Trained(NamedTuple):

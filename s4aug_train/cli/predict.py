@@ -64,11 +64,13 @@ def predict(run: Path, inputs: tuple[str, ...], assignments: tuple[str, ...], as
     takes its share of the rasters.
     """
     setting = {name: options.pop(name) for name in ("model", "device", "precision", "workers")}
-    with Reporter(quiet=not here().first) as reporter:
+    first = here().first
+    with Reporter(quiet=not first) as reporter:
         made = api.predict(
             inputs, run, settings_of(setting, assignments), on_progress=reporter.progress, **_checked(options)
         )
-    _tell(made, as_json)
+    if first:
+        _tell(made, as_json)
     if any(each.failure for each in made):
         raise SystemExit(1)
 

@@ -110,6 +110,29 @@ def test_a_run_whose_process_is_killed_goes_on_and_ends_as_if_nothing_had_happen
 
 
 @pytest.mark.slow
+def test_processes_share_out_rasters_and_a_failure_of_one_does_not_end_the_others(demo_folder, tmp_path):
+    settings = f"--data {demo_folder} --preset quick --weights none --labeled 4 --steps 1 --crop 64".split()
+    fit = [sys.executable, "-m", "s4aug_train", "fit", *settings, "--device", "cpu", "--out", "run"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [*fit, "--set", "train.window=64", "--set", "train.stride=64"],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    (tmp_path / "bad.png").write_text("no raster")
+    images = sorted(demo_folder.rglob("*_sat.jpg"))[:5]
+    command = [*TORCHRUN, "-m", "s4aug_train", "predict", "run", "bad.png", *map(str, images), "--out", "maps"]
+    found = subprocess.run([*command, "--device", "cpu"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert found.returncode != 0
+    assert found.stderr.count("failed: bad.png cannot be read") == 1
+    maps = sorted((tmp_path / "maps").iterdir())
+    assert [path.stem for path in maps] == sorted(image.stem for image in images)
+    assert sorted(found.stdout.split()) == sorted(str(path.relative_to(tmp_path)) for path in maps)
+
+
+@pytest.mark.slow
 def test_a_launch_that_is_told_to_end_finishes_its_step_and_saves(demo_folder, tmp_path):
     settings = (
         f"--data {demo_folder} --preset quick --weights none --labeled 4 --steps 500 --crop 64 --device cpu "
