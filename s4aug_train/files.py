@@ -4,6 +4,7 @@ import glob
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,11 +24,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         S4AugTrainError: The disk is full, or the folder cannot be written to. Nothing is left
             behind and an older file under the final name stays as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_host()}-{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
@@ -46,11 +47,18 @@ def remove_remains(path: Path) -> None:
 
 
 def remove_dead_remains(path: Path) -> None:
-    """Remove what killed writers of `path` left under temporary names; others of this machine may be writing it."""
-    for remains in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        number = remains.name.removeprefix(f".{path.name}.").split(".")[0]
+    """Remove what killed writers of this machine left of `path` under temporary names; others may be writing it."""
+    if os.name == "nt":  # which has no way to ask for a process without ending it
+        return
+    for remains in path.parent.glob(f".{glob.escape(path.name)}.{_host()}-*.tmp"):
+        number = remains.name.removeprefix(f".{path.name}.{_host()}-").split(".")[0]
         if number.isdecimal() and not _runs_beside(int(number)):
             remains.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    """A short name of this machine: numbers of processes mean nothing on another one."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 
 
 def _runs_beside(number: int) -> bool:

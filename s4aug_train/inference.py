@@ -1,6 +1,6 @@
 """Prediction of tiles and rasters of any size by windows, a strip of rows at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -63,7 +63,7 @@ class Piece(NamedTuple):
 
 def predict_pieces(
     segmenter: Segmenter, pixels: Pixels, windows: Windows, *, tta: Averaging | None = None
-) -> Iterator[Piece]:
+) -> Generator[Piece, None, None]:
     """Probabilities of the classes at each pixel, from the top down.
 
     Overlapping windows are averaged by their weights. What is held are the rows under one row of windows, at most
@@ -106,8 +106,12 @@ def _panel(
         done = end - row.start
         shown = slice(bounds[0] - columns[0].start, bounds[1] - columns[0].start)
         valid = None if strip.valid is None else strip.valid[:done, shown]
-        yield Piece(row.start, bounds[0], total[:, :done], valid)
-        carried = total[:, done:]
+        carried = total[:, done:].clone()
+        piece = Piece(row.start, bounds[0], total[:, :done], valid)
+        # What was handed over must not outlive its use there.
+        del total
+        yield piece
+        del piece
 
 
 class Strip(NamedTuple):

@@ -1,9 +1,11 @@
 """Which rasters are predicted, and where their maps go."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .data.geomap import is_map
 from .data.layouts import find_unlabeled
 from .errors import DataError
 
@@ -30,6 +32,11 @@ class Job:
         """The map of the probability of each class."""
         return self.out.with_name(f"{self.out.stem}_probabilities.tif")
 
+    @property
+    def maps(self) -> tuple[Path, Path, Path]:
+        """All that there may be of it."""
+        return self.out, self.confidence, self.probabilities
+
 
 def jobs_of(inputs: Sequence[str | Path], out: Path) -> list[Job]:
     """The rasters that are meant, each with the name of its map.
@@ -41,27 +48,36 @@ def jobs_of(inputs: Sequence[str | Path], out: Path) -> list[Job]:
     Raises:
         DataError: There is no raster, or two would have one map, or a map would replace a raster.
     """
-    sources = list(dict.fromkeys(source for each in inputs for source in _sources(each)))
+    found = [source for each in inputs for source in _sources(each, out)]
+    by_place: dict[Path, Path] = {}
+    for source in found:
+        by_place.setdefault(source.resolve(), source)
+    sources = list(by_place.values())
     if not sources:
         raise DataError("no raster is named; give files, folders or globs")
     jobs = [Job(source, out / f"{source.stem}.tif") for source in sources]
-    makers: dict[Path, Path] = {}
+    makers: dict[str, Path] = {}
     for job in jobs:
-        for path in (job.out, job.confidence, job.probabilities):
-            if path in makers:
+        for path in job.maps:
+            if (other := makers.setdefault(_key(path), job.source)) != job.source:
                 raise DataError(
-                    f"{makers[path]} and {job.source} would both become {path}; predict them into different folders"
+                    f"{other} and {job.source} would both become {path}; predict them into different folders"
                 )
-            makers[path] = job.source
-    replaced = {path.resolve() for path in makers} & {source.resolve() for source in sources}
-    if replaced:
-        raise DataError(f"a map would replace the raster {min(replaced)}; choose another folder with --out")
+    if replaced := [source for source in sources if _key(source) in makers]:
+        raise DataError(f"a map would replace the raster {replaced[0]}; choose another folder with --out")
     return jobs
 
 
-def _sources(given: str | Path) -> list[Path]:
+def _key(path: Path) -> str:
+    """The same for names that some disks do not tell apart."""
+    return unicodedata.normalize("NFC", str(path.resolve())).casefold()
+
+
+def _sources(given: str | Path, out: Path) -> list[Path]:
     path, text = Path(given), str(given)
     if path.is_dir() or (not path.exists() and any(sign in text for sign in "*?[")):
-        return [tile.image for tile in find_unlabeled(text)]
+        files = [tile.image for tile in find_unlabeled(text)]
+        # Where maps lie among rasters, those of an earlier time are no rasters.
+        return [file for file in files if not (out.resolve() in file.resolve().parents and is_map(file))]
     # A file that is not there is told when its turn comes, so that the others are done.
     return [path]

@@ -76,7 +76,7 @@ def predict(
     jobs = jobs_of(listed, Path(out))
     trained = _trained(Path(checkpoint), given, model, here())
     request = MapRequest(
-        windows=_smooth_windows(window or trained.window, overlap, batch),
+        windows=_smooth_windows(trained.window if window is None else window, overlap, batch),
         tta=Averaging.named(tta, trained.method) if tta else None,
         reading=Reading(tuple(bands) if bands else None, _pair(scale), nodata),
         confidence=confidence,
@@ -86,9 +86,11 @@ def predict(
     # One that ends with a failure would have torchrun end the others: all end together.
     with joined(trained.segmenter.device) as ranks:
         own = jobs[ranks.rank :: ranks.count]
+        ranks.check_same({"the rasters": [str(job.source) for job in jobs]})
         made = list(predict_maps(trained.segmenter, own, request, overwrite=overwrite, on_progress=told))
         ranks.wait()
-        return [each for some in ranks.gathered(made) for each in some]
+        known = {each.job: each for some in ranks.gathered(made) for each in some}
+        return [known[job] for job in jobs]
 
 
 class _Trained(NamedTuple):
@@ -126,4 +128,7 @@ def _smooth_windows(side: int, overlap: int | None, batch: int) -> Windows:
 
 
 def _pair(scale: float | tuple[float, float] | None) -> tuple[float, float] | None:
-    return scale if scale is None or isinstance(scale, tuple) else (float(scale), 0.0)
+    if scale is None:
+        return None
+    factor, offset = scale if isinstance(scale, Sequence) else (scale, 0.0)
+    return float(factor), float(offset)

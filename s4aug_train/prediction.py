@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from s4aug import __version__
 
-from .data.geomap import NODATA, MapKind, MapWriter, read_tags, written_map
+from .data.geomap import MADE_BY, NODATA, MapKind, MapWriter, is_map, read_tags, written_map
 from .data.raster import read_info
 from .data.scene import Reading, Scene, opened_scene
 from .errors import DataError, S4AugTrainError, UnreadableError
@@ -25,7 +25,6 @@ from .tta import Averaging
 from .windows import Windows
 
 STEPS = 250  # of a share from 0 to 1 in 8 bits, 255 being nodata
-MADE_BY = "S4AUG_MADE_BY"  # the tag that tells maps of one network and request from those of another
 
 
 @dataclass(frozen=True)
@@ -98,14 +97,16 @@ def _window_count(job: Job, windows: Windows) -> int:
     """How many windows a raster takes; 1 for one that cannot be read, which is told when its turn comes."""
     try:
         height, width = read_info(job.source).size
-    except DataError:
+    except (DataError, OSError):
         return 1
     return len(windows.spans(height)) * len(windows.spans(width))
 
 
 def _tried(segmenter: Segmenter, job: Job, request: MapRequest, overwrite: bool, told: Callable[[float], None]) -> Made:
     try:
-        if not overwrite and _finished(segmenter, job, request):
+        for path in job.maps:
+            remove_dead_remains(path)
+        if _finished(segmenter, job, request, overwrite):
             return Made(job, skipped=True)
         _make(segmenter, job, request, told)
         return Made(job)
@@ -113,32 +114,51 @@ def _tried(segmenter: Segmenter, job: Job, request: MapRequest, overwrite: bool,
         return Made(job, failure=error.why)
     except S4AugTrainError as error:
         return Made(job, failure=str(error))
+    except OSError as error:
+        return Made(job, failure=f"{job.source}: {error.strerror or error}; check the path and its permissions")
+    except (MemoryError, torch.OutOfMemoryError):
+        return Made(job, failure=f"{job.source}: memory is full; use a smaller --window or --batch")
 
 
-def _finished(segmenter: Segmenter, job: Job, request: MapRequest) -> bool:
-    """Whether all that is asked for is there.
+def _finished(segmenter: Segmenter, job: Job, request: MapRequest, overwrite: bool) -> bool:
+    """Whether all that is asked for is there, and is not to be made again.
 
     Raises:
-        DataError: What is there is something else.
+        DataError: Something else is there.
     """
-    # That of labels gets its name last.
-    if not job.out.exists():
-        return False
+    wanted = [job.out, *[job.confidence] * request.confidence, *[job.probabilities] * request.probabilities]
+    there = [path for path in wanted if path.exists()]
+    for path in there:
+        if not is_map(path):
+            raise DataError(f"{path} is there and is no map of s4aug-train predict; move it, or choose another folder")
+        if not overwrite:
+            _check_same(segmenter, job, request, path)
+    return there == wanted and not overwrite
+
+
+def _check_same(segmenter: Segmenter, job: Job, request: MapRequest, path: Path) -> None:
     cure = "remove it, or make it again with --overwrite"
-    if job.source.exists() and job.source.stat().st_mtime > job.out.stat().st_mtime:
-        raise DataError(f"{job.out} is older than its raster {job.source}; {cure}")
-    if read_tags(job.out).get(MADE_BY) != _made_by(segmenter, request):
-        raise DataError(f"{job.out} was not made by this network with these options; {cure}")
-    wanted = [job.confidence] * request.confidence + [job.probabilities] * request.probabilities
-    return all(path.exists() for path in wanted)
+    if job.source.exists() and job.source.stat().st_mtime > path.stat().st_mtime:
+        raise DataError(f"{path} is older than its raster {job.source}; {cure}")
+    old, new = (json.loads(text) for text in (read_tags(path)[MADE_BY], _made_by(segmenter, request)))
+    if others := [name for name in new if old.get(name) != new[name]]:
+        raise DataError(f"{path} was made with other {', '.join(others)}; {cure}")
 
 
 def _made_by(segmenter: Segmenter, request: MapRequest) -> str:
     """All that a map of labels depends on besides its raster."""
-    windows = [request.windows.side, request.windows.stride, request.windows.smooth]
-    views = None if request.tta is None else asdict(request.tta)
-    parts = {"weights": segmenter.weights, "windows": windows, "tta": views, "reading": asdict(request.reading)}
-    return json.dumps({**parts, "s4aug": __version__})
+    reading = request.reading
+    scale = None if reading.scale is None else [float(number) for number in reading.scale]
+    parts = {
+        "weights": segmenter.weights,
+        "precision": str(segmenter.autocast or torch.float32).removeprefix("torch."),
+        "windows": [request.windows.side, request.windows.stride, request.windows.smooth],
+        "views": None if request.tta is None else asdict(request.tta),
+        "bands": None if reading.bands is None else [int(band) for band in reading.bands],
+        "scale": scale,
+        "nodata": None if reading.nodata is None else float(reading.nodata),
+    }
+    return json.dumps(json.loads(json.dumps(parts)))
 
 
 def _make(segmenter: Segmenter, job: Job, request: MapRequest, told: Callable[[float], None]) -> None:
@@ -157,13 +177,17 @@ def _make(segmenter: Segmenter, job: Job, request: MapRequest, told: Callable[[f
         writers = [stack.enter_context(output) for output, _ in outputs]
         pending: Future[None] | None = None
         done, pixels = 0, scene.size[0] * scene.size[1]
-        for piece in predict_pieces(segmenter, scene, request.windows, tta=request.tta):
+        pieces = stack.enter_context(closing(predict_pieces(segmenter, scene, request.windows, tta=request.tta)))
+        for piece in pieces:
+            if not bool(piece.probabilities.isfinite().all()):
+                raise DataError(f"the network gives NaN for {job.source}; are its pixels as in training? (--scale)")
             parts = [_hidden(part(piece.probabilities), piece) for _, part in outputs]
             if pending is not None:
                 pending.result()
             # While the next piece is predicted.
             pending = worker.submit(_write, writers, parts, piece.top, piece.left)
             done += parts[0][0].size
+            del piece, parts  # while the next one is made, memory is short
             told(done / pixels)
         assert pending is not None
         pending.result()
@@ -186,8 +210,6 @@ def _outputs(segmenter: Segmenter, job: Job, request: MapRequest, scene: Scene) 
         asked.append((job.confidence, kind, _confidence))
     if request.probabilities:
         asked.append((job.probabilities, MapKind(names, unit=1 / STEPS, tags=tags), _shares))
-    for path, *_ in asked:
-        remove_dead_remains(path)
     return [(written_map(path, scene.size, scene.place(), kind), part) for path, kind, part in asked]
 
 
@@ -202,7 +224,7 @@ def _confidence(probabilities: Tensor) -> Tensor:  # [K, h, w] -> [2, h, w]
 
 def _shares(values: Tensor) -> Tensor:
     """Numbers from 0 to 1, in 8 bits."""
-    return (values.clamp(0, 1) * STEPS).round().to(torch.uint8)
+    return values.clamp(0, 1).mul_(STEPS).round_().to(torch.uint8)
 
 
 def _hidden(values: Tensor, piece: Piece) -> np.ndarray:  # [bands, h, w]

@@ -11,15 +11,18 @@ import rasterio
 import rasterio.shutil
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.io import DatasetWriter
 
+from ..errors import DataError
 from ..files import atomic_path
 from .decoding import Color
 from .raster import ignore_warnings, open_raster
 
 NODATA = 255  # in every band
+MADE_BY = "S4AUG_MADE_BY"  # the tag that says which network made a map, and how
 BLOCK_PX = 512
+READ_PX = 8 * BLOCK_PX  # columns that are read back together
 # Nothing in a file depends on time, machine or threads: the same map is the same bytes.
 LAYOUT = {"tiled": True, "blockxsize": BLOCK_PX, "blockysize": BLOCK_PX, "compress": "deflate", "zlevel": 1}
 LAYOUT |= {"interleave": "band", "bigtiff": "if_safer"}
@@ -59,7 +62,9 @@ class MapWriter:
     def write(self, pixels: np.ndarray, top: int, left: int) -> None:
         """Write a window [bands, h, w] of uint8."""
         height, width = pixels.shape[1:]
-        self.dataset.write(pixels, window=((top, top + height), (left, left + width)))
+        # GDAL's options are each thread's own.
+        with rasterio.Env(**QUIET):
+            self.dataset.write(pixels, window=((top, top + height), (left, left + width)))
         self.counts += _counts(pixels)
 
 
@@ -105,7 +110,7 @@ def _raising_os_errors() -> Iterator[None]:
     """GDAL's errors of writing, as the system's. Those of reading the source are ours already."""
     try:
         yield
-    except (RasterioError, CPLE_BaseError) as error:
+    except (RasterioError, CRSError, CPLE_BaseError) as error:
         raise OSError(" ".join(str(error.__cause__ or error).split())) from error
 
 
@@ -131,8 +136,9 @@ def _read_back(path: Path, bands: int) -> np.ndarray:  # [bands, 256]
     counts = np.zeros((bands, 256), np.int64)
     with rasterio.open(path) as dataset:
         for top in range(0, dataset.height, BLOCK_PX):
-            rows = (top, min(top + BLOCK_PX, dataset.height))
-            counts += _counts(dataset.read(window=(rows, (0, dataset.width))))
+            for left in range(0, dataset.width, READ_PX):
+                rows, columns = (top, min(top + BLOCK_PX, dataset.height)), (left, min(left + READ_PX, dataset.width))
+                counts += _counts(dataset.read(window=(rows, columns)))
     return counts
 
 
@@ -144,3 +150,11 @@ def read_tags(path: Path) -> dict[str, str]:
     """
     with closing(open_raster(path)) as dataset:
         return dict(dataset.tags())
+
+
+def is_map(path: Path) -> bool:
+    """Whether a file is a map that was made here; False for one that cannot be read."""
+    try:
+        return MADE_BY in read_tags(path)
+    except DataError:
+        return False

@@ -360,6 +360,8 @@ def valid_pixels(
 ) -> np.ndarray | None:  # [H, W] bool
     """Which pixels of a window of an open file are real, as `read_valid` says; by some bands or by all."""
     alpha, dtype, where = _alpha_band(dataset), decoded_dtype(dataset), _slices(window)
+    # A band that is read as pixels is no transparency, whatever the file calls it.
+    alpha = None if alpha in (bands or ()) else alpha
     valid = np.ones(window[2:], dtype=bool)
     with explained(Path(dataset.name)):
         if alpha is not None:

@@ -1,5 +1,6 @@
 """A raster that is predicted: its pixels as a network was trained on them, and where they lie on earth."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -7,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from .raster import Window, data_bands, decoded_dtype, open_raster, read_pixels, valid_pixels
 
 
@@ -22,11 +24,19 @@ class Reading:
         scale: (factor, offset) by which pixels become what the network was trained on, `pixel * factor + offset`,
             rounded and cut off at the ends of an integer type; None if they are it already.
         nodata: A value that means "not real" where all bands have it, besides what the file says.
+
+    Raises:
+        ConfigError: The scale is no number, or 0.
     """
 
     bands: tuple[int, ...] | None = None
     scale: tuple[float, float] | None = None
     nodata: float | None = None
+
+    def __post_init__(self) -> None:
+        factor, offset = self.scale or (1.0, 0.0)
+        if not (math.isfinite(factor) and math.isfinite(offset)) or factor == 0:
+            raise ConfigError(f"--scale {factor:g},{offset:g} makes no pixels; use a finite factor other than 0")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +71,16 @@ class Scene:
         if self.reading.nodata is not None:
             real = (image != self.reading.nodata).any(0)
             valid = real if valid is None else valid & real
-        return self._scaled(image), valid
+        scaled = self._scaled(image)
+        if scaled.dtype == np.float32 and self.reading.scale is not None:
+            finite = np.isfinite(scaled).all(0)
+            valid = finite if valid is None else valid & finite
+        return scaled, valid
 
     def place(self) -> dict[str, Any]:
         """Where the raster lies, as rasterio takes it for a new one of the same grid."""
         points, system = self.dataset.gcps
-        if points:
+        if points and system:
             return {"gcps": points, "crs": system}
         where: dict[str, Any] = {"crs": self.dataset.crs} if self.dataset.crs else {}
         # A picture has none, for which rasterio gives the identity.
@@ -76,7 +90,8 @@ class Scene:
         if self.reading.scale is None:
             return image
         factor, offset = self.reading.scale
-        scaled = image.astype(np.float32) * np.float32(factor) + np.float32(offset)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = image.astype(np.float32) * np.float32(factor) + np.float32(offset)
         if self.dtype == "float32":
             return scaled
         # NaN is not real, and no integer.
@@ -114,11 +129,22 @@ def _check_bands(path: Path, dataset: DatasetReader, chosen: Sequence[int], band
     if reading.bands:
         raise DataError(f"--bands names {len(chosen)} bands, the network takes {bands}; name as many, in its order")
     if len(chosen) < bands:
-        raise DataError(f"{path} has {len(chosen)} bands, the network takes {bands}; use a raster of the same bands")
+        raise DataError(
+            f"{path} has {len(chosen)} bands{_besides(dataset, chosen)}, the network takes {bands}; use a raster of "
+            f"the same bands"
+        )
     example = ",".join(str(band) for band in chosen[:bands])
     raise DataError(
         f"{path} has {len(chosen)} bands, the network takes {bands}; choose them with --bands, as in --bands {example}"
     )
+
+
+def _besides(dataset: DatasetReader, chosen: Sequence[int]) -> str:
+    """What else there is that could be meant."""
+    if dataset.colorinterp[0] == ColorInterp.palette:
+        return " (indices into a palette: convert it to RGB)"
+    others = [band for band in dataset.indexes if band not in chosen]
+    return f" (band {others[0]} was taken for transparency: name it with --bands if it is none)" if others else ""
 
 
 def _other_type(path: Path, found: str, dtype: str) -> str:

@@ -151,10 +151,15 @@ def test_remains_of_dead_writers_go_and_those_of_running_ones_stay(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     running = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    names = {number: tmp_path / f".map.tif.{number}.0a.tmp" for number in (dead.pid, running.pid, os.getpid())}
-    draft, other = tmp_path / f".map.tif.{dead.pid}.0a.draft.tmp", tmp_path / f".map.tiff.{dead.pid}.0a.tmp"
-    for path in (*names.values(), draft, other):
-        path.write_text("half")
+    with atomic_path(tmp_path / "map.tif") as temporary:
+        temporary.write_text("whole")
+    own = f"-{os.getpid()}."
+    assert own in temporary.name
+    written = [temporary.name.replace(own, f"-{number}.") for number in (dead.pid, running.pid, os.getpid())]
+    here, there = temporary.name.removeprefix(".map.tif.").split("-")[0], "abcdef"
+    stay = [written[1], written[0].replace(here, there), written[0].replace("map.tif", "map.tiff")]
+    for name in (*written, written[0].replace(".tmp", ".draft.tmp"), *stay):
+        (tmp_path / name).write_text("half")
     remove_dead_remains(tmp_path / "map.tif")
-    assert sorted(tmp_path.iterdir()) == sorted([names[running.pid], other])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*stay, "map.tif"])
     running.communicate(b"\n")

@@ -9,11 +9,12 @@ import pytest
 import rasterio
 import torch
 
+from s4aug_train.data.geomap import MADE_BY
 from s4aug_train.data.normalization import Normalization
 from s4aug_train.data.palette import ClassEntry, ClassTable
 from s4aug_train.data.scene import Reading
 from s4aug_train.jobs import jobs_of
-from s4aug_train.prediction import MADE_BY, MapRequest, predict_maps
+from s4aug_train.prediction import MapRequest, predict_maps
 from s4aug_train.segmenter import Segmenter
 from s4aug_train.windows import Windows
 
@@ -139,10 +140,10 @@ def test_what_is_finished_is_skipped_and_never_taken_for_something_else(tmp_path
     assert first.job.confidence.exists()
     assert first.job.out.read_bytes() == before
     others = {
-        "not made by this network": ({"who": segmenter("4567")}, {}),
-        "with these options": ({"request": replace(SMALL, reading=Reading(nodata=7))}, {}),
+        "made with other weights;": {"who": segmenter("4567")},
+        "made with other nodata;": {"request": replace(SMALL, reading=Reading(nodata=7))},
     }
-    for told, (change, _) in others.items():
+    for told, change in others.items():
         [made] = make([source], tmp_path / "out", **change)
         assert told in made.failure
         assert "--overwrite" in made.failure
@@ -150,6 +151,59 @@ def test_what_is_finished_is_skipped_and_never_taken_for_something_else(tmp_path
     assert make([source], tmp_path / "out", who=segmenter("4567"), overwrite=True)[0].failure == ""
     with rasterio.open(first.job.out) as labels:
         assert '"4567"' in labels.tags()[MADE_BY]
+
+
+def test_maps_of_two_networks_are_never_taken_for_one(tmp_path):
+    source = write(tmp_path / "a.tif", image_of())
+    [first] = make([source], tmp_path / "out")
+    alone = replace(SMALL, confidence=False, probabilities=False)
+    assert make([source], tmp_path / "out", alone, segmenter("4567"), overwrite=True)[0].failure == ""
+    [made] = make([source], tmp_path / "out", SMALL, segmenter("4567"))
+    assert f"{first.job.confidence} was made with other weights" in made.failure
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["a.tif", "a_confidence.tif"])
+def test_a_file_that_is_no_map_of_ours_is_never_replaced(tmp_path, name, overwrite):
+    source = write(tmp_path / "a.tif", image_of())
+    mine = tmp_path / "out" / name
+    mine.parent.mkdir()
+    for content in (b"my notes", write(tmp_path / "b.tif", image_of(20, 30)).read_bytes()):
+        mine.write_bytes(content)
+        [made] = make([source], tmp_path / "out", overwrite=overwrite)
+        assert f"{mine} is there and is no map of s4aug-train predict" in made.failure
+        assert mine.read_bytes() == content
+
+
+def test_maps_among_their_rasters_are_no_rasters_the_next_time(tmp_path):
+    write(tmp_path / "a.tif", image_of())
+    for skipped in (False, True):
+        [made] = make([tmp_path], tmp_path / "maps")
+        assert (made.skipped, made.failure) == (skipped, "")
+
+
+def test_a_network_that_gives_nan_is_told(tmp_path):
+    class Lost(torch.nn.Module):
+        def forward(self, images):
+            return images[:, :1].expand(-1, 4, -1, -1) * float("nan")
+
+    [made] = make([write(tmp_path / "a.tif", image_of())], tmp_path / "out", who=replace(segmenter(), network=Lost()))
+    assert "gives NaN" in made.failure
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_full_memory_is_a_failure_of_one_raster(tmp_path):
+    class Large(Pointwise):
+        def forward(self, images):
+            if images.mean() > 200:
+                raise MemoryError
+            return super().forward(images)
+
+    white = write(tmp_path / "white.tif", np.full((3, 70, 70), 255, np.uint8))
+    dark = write(tmp_path / "dark.tif", image_of())
+    made = make([white, dark], tmp_path / "out", who=replace(segmenter(), network=Large().eval()))
+    assert "memory is full; use a smaller --window or --batch" in made[0].failure
+    assert made[1].failure == ""
 
 
 def test_a_map_older_than_its_raster_is_not_taken_for_one_of_it(tmp_path):

@@ -4,7 +4,7 @@ import rasterio
 from rasterio.control import GroundControlPoint
 
 from s4aug_train.data.scene import Reading, opened_scene
-from s4aug_train.errors import DataError
+from s4aug_train.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)
 # Of what tests write.
@@ -100,6 +100,47 @@ def test_where_it_lies_is_told_as_it_is(tmp_path):
             assert scene.place() == expected
     with opened_scene(write(tmp_path / "p.tif", image, gcps=points), 3, "uint8", Reading()) as scene:
         assert [(p.row, p.col, p.x, p.y) for p in scene.place()["gcps"]] == [(p.row, p.col, p.x, p.y) for p in points]
+
+
+def test_a_band_that_is_asked_for_is_no_transparency_whatever_the_file_says(tmp_path):
+    # GDAL calls the fourth band of such files alpha, and over water a measured one is 0 like that.
+    image = image_of("uint8", bands=4)
+    image[3, 1:] = 0
+    path = write(tmp_path / "water.tif", image, photometric="RGB", alpha="yes")
+    told = r"has 3 bands \(band 4 was taken for transparency: name it with --bands if it is none\), the network takes 4"
+    with pytest.raises(DataError, match=told), opened_scene(path, 4, "uint8", Reading()):
+        pass
+    with opened_scene(path, 3, "uint8", Reading(bands=(4, 3, 2))) as scene:
+        pixels, valid = scene.read((0, 0, 37, 53))
+    assert (pixels == image[[3, 2, 1]]).all()
+    assert valid is None
+
+
+@pytest.mark.parametrize("scale", [(0.0, 1.0), (float("nan"), 0.0), (1.0, float("inf"))])
+def test_a_scale_that_makes_no_pixels_is_refused(scale):
+    with pytest.raises(ConfigError, match="use a finite factor other than 0"):
+        Reading(scale=scale)
+
+
+def test_what_overflows_by_scaling_is_not_real(tmp_path):
+    image = np.array([[[1.0, 1e30]]], np.float32)
+    with opened_scene(write(tmp_path / "a.tif", image), 1, "float32", Reading(scale=(1e20, 0.0))) as scene:
+        assert scene.read((0, 0, 1, 2))[1].tolist() == [[True, False]]
+
+
+def test_control_points_without_a_system_are_no_place(tmp_path):
+    points = [GroundControlPoint(r, c, c / 10, 50 - r / 10) for r, c in ((0, 0), (0, 50), (30, 0))]
+    write(tmp_path / "a.tif", image_of("uint8"))
+    listed = "".join(f'<GCP Pixel="{p.col}" Line="{p.row}" X="{p.x}" Y="{p.y}"/>' for p in points)
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}"><SimpleSource><SourceFilename relativeToVRT="1">a.tif'
+        f"</SourceFilename><SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>"
+        for band in (1, 2, 3)
+    )
+    path = tmp_path / "a.vrt"
+    path.write_text(f'<VRTDataset rasterXSize="53" rasterYSize="37"><GCPList>{listed}</GCPList>{bands}</VRTDataset>')
+    with opened_scene(path, 3, "uint8", Reading()) as scene:
+        assert scene.place() == {}
 
 
 @pytest.mark.parametrize(
