@@ -43,7 +43,8 @@ def places_of(paths: Sequence[Path]) -> list[Place]:
 def _found(path: Path) -> tuple[Path, RunFolder | None, Path | None]:
     if path.is_file():
         home = RunFolder(path.resolve().parent.parent)
-        return path, home if home.config.is_file() else None, path
+        of_run = path.resolve().parent.name == home.last.parent.name and home.config.is_file()
+        return path, home if of_run else None, path
     run = RunFolder(path)
     try:
         checkpoint = find_checkpoint(path)

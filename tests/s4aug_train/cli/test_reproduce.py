@@ -165,11 +165,12 @@ def test_tables_of_one_folder_share_runs(planted, demo_folder, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_grid_goes_on_where_it_was(planted, demo_folder, tmp_path, number, code):
+def test_a_stopped_grid_goes_on_where_it_was(planted, demo_folder, tmp_path, monkeypatch, number, code):
     arguments = ["table4", "--data", demo_folder, "--out", tmp_path / "E", "--labels", "3,4", "--seeds", "0", *SMALL]
+    monkeypatch.setattr(sys, "argv", ["s4aug-train", "reproduce", *map(str, arguments)])
     fits = planted(on_begin=lambda begun: begun == 3 and os.kill(os.getpid(), number))
     result = call(*arguments, code=code)
-    assert "stopped; go on with: s4aug-train " in result.stderr
+    assert f"stopped; go on with: s4aug-train reproduce table4 --data {demo_folder}" in result.stderr
     assert "failed" not in result.stderr
     assert len(fits.began) == 3
     assert sum(line["n"] == "1" for line in lines_of(tmp_path / "E", "table4")) == 2
