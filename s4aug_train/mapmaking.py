@@ -33,7 +33,7 @@ def predict(
     tta: str | None = None,
     window: int | None = None,
     overlap: int | None = None,
-    batch: int = 4,
+    batch: int | None = None,
     confidence: bool = False,
     probabilities: bool = False,
     overwrite: bool = False,
@@ -56,7 +56,7 @@ def predict(
         tta: `flips` or `affine:K`: views of each window that are predicted besides.
         window: Side of a window, px; by default that of the run's evaluation.
         overlap: Of windows, px, over which they fade into each other; by default a quarter of the window.
-        batch: Windows per forward.
+        batch: Windows per forward; by default 4 on a GPU and 1 on the CPU, where more take memory and no less time.
         confidence: Also write `*_confidence.tif`: the largest probability, and the entropy divided by log K.
         probabilities: Also write `*_probabilities.tif`, a band for each class.
         overwrite: Make maps again that are there.
@@ -75,6 +75,8 @@ def predict(
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     jobs = jobs_of(listed, Path(out))
     trained = _trained(Path(checkpoint), given, model, here())
+    if batch is None:
+        batch = 1 if trained.segmenter.device.type == "cpu" else 4
     request = MapRequest(
         windows=_smooth_windows(trained.window if window is None else window, overlap, batch),
         tta=Averaging.named(tta, trained.method) if tta else None,

@@ -48,7 +48,7 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic in newer re
 @click.option("--tta", metavar="flips|affine:K", help="Also predict views of each window, undone and averaged.")
 @click.option("--window", type=click.IntRange(32), metavar="PX", help="Side of a window; by default the run's.")
 @click.option("--overlap", type=click.IntRange(0), metavar="PX", help="Of windows; by default a quarter of them.")
-@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Windows per forward.")
+@click.option("--batch", type=click.IntRange(1), metavar="N", help="Windows per forward; by default 4, 1 on the CPU.")
 @click.option("--confidence", is_flag=True, help="Also write NAME_confidence.tif: confidence and entropy.")
 @click.option("--probabilities", is_flag=True, help="Also write NAME_probabilities.tif: a band for each class.")
 @click.option("--overwrite", is_flag=True, help="Make maps again that are there.")
