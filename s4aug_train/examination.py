@@ -186,13 +186,12 @@ def settled(config: Config, given: Mapping[str, Any]) -> Config:
         ConfigError: One would have no effect.
     """
     changed = config.updated({"data.classes": None, **given})
-    old, new = config.to_dict(), changed.to_dict()
+    old, new = config.flat(), changed.flat()
     for key in given:
-        group, _, name = key.partition(".")
-        if key not in FREE and old[group][name] != new[group][name]:
+        if key not in FREE and old[key] != new[key]:
             raise ConfigError(
-                f"{key} has no say in an evaluation: it is {old[group][name]} in the checkpoint; leave it out. What "
-                f"may be set: {', '.join(sorted(FREE))}"
+                f"{key} has no say in an evaluation: it is {old[key]} in the checkpoint; leave it out. What may be "
+                f"set: {', '.join(sorted(FREE))}"
             )
     return changed
 

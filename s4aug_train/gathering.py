@@ -10,7 +10,6 @@ from s4aug import __version__
 
 from .assessment import Assessment
 from .comparison import compare
-from .config import Config
 from .data.dataset import Progress
 from .engine import Checkpoint
 from .errors import CheckpointError, ConfigError, DataError
@@ -113,7 +112,7 @@ def _run(place: Place, wanted: Wanted, notes: list[str]) -> tuple[Run, Evaluated
         return replace(run, missing="It has no checkpoint yet."), None
     try:
         checkpoint = Checkpoint.read(place.checkpoint)
-        settings = run.settings or _flat(checkpoint.config)
+        settings = run.settings or checkpoint.config.flat()
         run = replace(run, step=checkpoint.step, settings=settings, counts=run.counts or counts_of(checkpoint.split))
         evaluated, scores = _evaluate(run.name, place.checkpoint, checkpoint, wanted, notes)
     except (DataError, CheckpointError) as error:
@@ -123,10 +122,6 @@ def _run(place: Place, wanted: Wanted, notes: list[str]) -> tuple[Run, Evaluated
         notes.append(f"{run.name} is shown without an evaluation: {error}")
         return replace(run, missing="Not evaluated; the reason is below."), None
     return replace(run, scores=scores), evaluated
-
-
-def _flat(config: Config) -> dict[str, Any]:
-    return {f"{group}.{name}": value for group, values in config.to_dict().items() for name, value in values.items()}
 
 
 def _evaluate(

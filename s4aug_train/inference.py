@@ -1,5 +1,6 @@
 """Prediction of tiles and rasters of any size by windows, a strip of rows at a time."""
 
+import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -60,14 +61,18 @@ class Piece(NamedTuple):
         """The most probable class of each pixel, on the CPU."""
         return self.probabilities.argmax(0).to(torch.uint8).cpu()
 
+    def entropy(self) -> Tensor:  # [h, w] float32
+        """Of each pixel's probabilities, as a share of the largest there can be, log K; on the segmenter's device."""
+        return torch.special.entr(self.probabilities).sum(0) / math.log(max(len(self.probabilities), 2))
+
 
 def predict_pieces(
     segmenter: Segmenter, pixels: Pixels, windows: Windows, *, tta: Averaging | None = None
 ) -> Generator[Piece, None, None]:
     """Probabilities of the classes at each pixel, from the top down.
 
-    Overlapping windows are averaged by their weights. What is held are the rows under one row of windows, at most
-    `PANEL_PX` columns of them, and the same of the strip that is read meanwhile.
+    Overlapping windows are averaged by their weights. What is held are the probabilities under one row of windows and
+    an overlap, at most `PANEL_PX` columns of them, and the pixels of that strip and of the next one.
 
     Args:
         segmenter: The network, and what it takes.

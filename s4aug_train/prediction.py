@@ -158,7 +158,7 @@ def _made_by(segmenter: Segmenter, request: MapRequest) -> str:
         "scale": scale,
         "nodata": None if reading.nodata is None else float(reading.nodata),
     }
-    return json.dumps(json.loads(json.dumps(parts)))
+    return json.dumps(parts)
 
 
 def _make(segmenter: Segmenter, job: Job, request: MapRequest, told: Callable[[float], None]) -> None:
@@ -181,7 +181,7 @@ def _make(segmenter: Segmenter, job: Job, request: MapRequest, told: Callable[[f
         for piece in pieces:
             if not bool(piece.probabilities.isfinite().all()):
                 raise DataError(f"the network gives NaN for {job.source}; are its pixels as in training? (--scale)")
-            parts = [_hidden(part(piece.probabilities), piece) for _, part in outputs]
+            parts = [_hidden(part(piece), piece) for _, part in outputs]
             if pending is not None:
                 pending.result()
             # While the next piece is predicted.
@@ -195,31 +195,34 @@ def _make(segmenter: Segmenter, job: Job, request: MapRequest, told: Callable[[f
             raise DataError(f"{job.source} holds no real pixel: all are nodata; leave it out")
 
 
-Output = tuple[AbstractContextManager[MapWriter], Callable[[Tensor], Tensor]]
+Output = tuple[AbstractContextManager[MapWriter], Callable[[Piece], Tensor]]
 
 
 def _outputs(segmenter: Segmenter, job: Job, request: MapRequest, scene: Scene) -> list[Output]:
-    """The files to write, each with what is made of probabilities [K, h, w] for it, [bands, h, w] uint8."""
+    """The files to write, each with what is made of a piece for it, [bands, h, w] uint8."""
     names, tags = segmenter.classes.names, {"TIFFTAG_SOFTWARE": f"s4aug {__version__}"}
     tags |= {MADE_BY: _made_by(segmenter, request), "CLASSES": json.dumps(dict(enumerate(names)))}
     tags |= {f"CLASS_{label}": name for label, name in enumerate(names)}
     labels = MapKind(["class"], segmenter.classes.colors, tags=tags)
-    asked: list[tuple[Path, MapKind, Callable[[Tensor], Tensor]]] = [(job.out, labels, _labels)]
+    asked: list[tuple[Path, MapKind, Callable[[Piece], Tensor]]] = [(job.out, labels, _labels)]
     if request.confidence:
         kind = MapKind(["confidence: largest probability", "entropy / log K"], unit=1 / STEPS, tags=tags)
         asked.append((job.confidence, kind, _confidence))
     if request.probabilities:
-        asked.append((job.probabilities, MapKind(names, unit=1 / STEPS, tags=tags), _shares))
+        asked.append((job.probabilities, MapKind(names, unit=1 / STEPS, tags=tags), _probabilities))
     return [(written_map(path, scene.size, scene.place(), kind), part) for path, kind, part in asked]
 
 
-def _labels(probabilities: Tensor) -> Tensor:  # [K, h, w] -> [1, h, w]
-    return probabilities.argmax(0, keepdim=True).to(torch.uint8)
+def _labels(piece: Piece) -> Tensor:  # [1, h, w]
+    return piece.labels()[None]
 
 
-def _confidence(probabilities: Tensor) -> Tensor:  # [K, h, w] -> [2, h, w]
-    entropy = torch.special.entr(probabilities).sum(0) / np.log(max(len(probabilities), 2))
-    return _shares(torch.stack([probabilities.amax(0), entropy]))
+def _confidence(piece: Piece) -> Tensor:  # [2, h, w]
+    return _shares(torch.stack([piece.probabilities.amax(0), piece.entropy()]))
+
+
+def _probabilities(piece: Piece) -> Tensor:  # [K, h, w]
+    return _shares(piece.probabilities)
 
 
 def _shares(values: Tensor) -> Tensor:

@@ -133,10 +133,9 @@ def _check_same(config: Config, dataset: Dataset, step: int, ranks: Ranks) -> No
     Raises:
         ConfigError: They mean different ones.
     """
-    settings = {f"{group}.{name}": value for group, part in config.to_dict().items() for name, value in part.items()}
     parts = () if dataset.own else (dataset.labeled, dataset.unlabeled, dataset.val)
     tiles = content_hash([[tile.id for tile in part] for part in parts])
-    ranks.check_same({**settings, "the hash of tiles": tiles, "the last step": step})
+    ranks.check_same({**config.flat(), "the hash of tiles": tiles, "the last step": step})
 
 
 def _load(config: Config, data: OwnData | None, on_progress: Progress | None) -> Dataset:

@@ -125,12 +125,11 @@ def _predictions(name: str, run: Evaluated, tiles: Sequence[str], wanted: Wanted
 def _predicted(segmenter: Segmenter, tile: Tile, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
     """Classes [H, W] uint8 of a tile, 255 where not real, and entropies [H, W], as shares of the largest."""
     labels, entropy = np.full(tile.size, IGNORE, np.uint8), np.zeros(tile.size, np.float32)
-    most = np.log(max(2, len(segmenter.classes.names)))
     for piece in predict_pieces(segmenter, TilePixels(tile), windows):
         height, width = piece.probabilities.shape[1:]
         rows, columns = slice(piece.top, piece.top + height), slice(piece.left, piece.left + width)
         labels[rows, columns] = piece.labels().numpy()
-        entropy[rows, columns] = (-piece.probabilities.xlogy(piece.probabilities).sum(0) / most).cpu().numpy()
+        entropy[rows, columns] = piece.entropy().cpu().numpy()
     return np.where(_valid(tile), labels, np.uint8(IGNORE)), entropy
 
 

@@ -20,7 +20,7 @@ def _configuration(runs: Sequence[Run]) -> Section:
     if len(runs) > 1:
         parts.append(_differences(runs, [run.settings for run in runs], "settings"))
     else:
-        defaults = {f"{group}.{name}": v for group, part in Config().to_dict().items() for name, v in part.items()}
+        defaults = Config().flat()
         chosen = {key: value for key, value in runs[0].settings.items() if defaults.get(key, ABSENT) != value}
         rows: list[list[Content]] = [
             [code(key), shown(value), shown(defaults.get(key, ABSENT))] for key, value in chosen.items()
