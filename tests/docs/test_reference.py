@@ -10,6 +10,7 @@ import pytest
 
 import s4aug
 import s4aug_train
+from s4aug_train.limits import CHOICES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -40,6 +41,11 @@ def test_every_public_name_is_in_the_reference(package):
     assert len(public(package)) >= 13
     for name in public(package):
         assert sum(each is getattr(package, name) for each in shown) == 1, name
+
+
+def test_every_method_has_a_row_on_its_page():
+    rows = re.findall(r"^\| `([\w+-]+)` \|", (DOCS / "methods.md").read_text().split("What each sets")[0], re.MULTILINE)
+    assert tuple(rows) == CHOICES["method.name"]
 
 
 def test_all_that_is_in_the_reference_says_what_it_is():
