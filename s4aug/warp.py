@@ -25,7 +25,7 @@ PADDINGS = ("fill", "border", "reflection")
 class Warped(NamedTuple):
     """A warped batch and which of its pixels are real; unpacks as (image, valid).
 
-    Args:
+    Attributes:
         image: [B, C, h, w].
         valid: [B, 1, h, w] bool.
     """

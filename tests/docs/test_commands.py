@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -32,7 +33,7 @@ def faults_of(words):
         return [f"no command {words[0]}"]
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     faults = [word for word in words if word.startswith("--") and word.split("=")[0] not in known]
-    assigned = [value for name, value in zip(words, words[1:], strict=False) if name == "--set"]
+    assigned = [value for name, value in pairwise(words) if name == "--set"]
     return faults + [pair for pair in assigned if pair.split("=")[0] not in known_keys()]
 
 
