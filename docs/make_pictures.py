@@ -1,4 +1,4 @@
-"""Make the pictures of README and docs from the demo set: `python docs/make_pictures.py`."""
+"""Make the pictures of README and docs, from the demo set and from the code: `python docs/make_pictures.py`."""
 
 import math
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diagrams import DIAGRAMS
+from house import HOUSE
 
 from s4aug import AffineTransform, RandomAffine, View
 from s4aug_train.data.raster import write_image
@@ -117,5 +118,5 @@ if __name__ == "__main__":
     write_image(folder / "demo.png", classes_picture(count=6))
     write_image(folder / "validity.png", validity_picture())
     write_image(folder / "shears.png", shears_picture())
-    for name, diagram in DIAGRAMS.items():
+    for name, diagram in {**DIAGRAMS, **HOUSE}.items():
         (folder / name).write_text(diagram())

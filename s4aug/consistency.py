@@ -19,7 +19,13 @@ LOSSES = ("mse", "kl")
 
 @dataclass(frozen=True, eq=False)
 class ConsistencyTerms:
-    """A loss as numerator and count, so that ranks and accumulation steps add up to the joint batch."""
+    """A loss as numerator and count, so that ranks and accumulation steps add up to the joint batch.
+
+    Args:
+        numerator: Scalar, the sum over the pixels compared.
+        count: Scalar, the pixels compared.
+        pixels: The pixels there are.
+    """
 
     numerator: Tensor  # scalar
     count: Tensor  # scalar: pixels compared

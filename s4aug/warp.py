@@ -23,7 +23,12 @@ PADDINGS = ("fill", "border", "reflection")
 
 
 class Warped(NamedTuple):
-    """A warped batch and which of its pixels are real."""
+    """A warped batch and which of its pixels are real; unpacks as (image, valid).
+
+    Attributes:
+        image: [B, C, h, w].
+        valid: [B, 1, h, w] bool.
+    """
 
     image: Tensor  # [B, C, h, w]
     valid: Tensor  # [B, 1, h, w] bool
