@@ -1,6 +1,7 @@
 """A motion and changes of light on top of it, as one perturbation."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,10 @@ class Perturbation(nn.Module):
         """
         view = self.geometric(images, valid=valid, shared=shared, generator=generator, seed=seed)
         return self.relight(view, generator=generator, seed=seed)
+
+    if TYPE_CHECKING:
+        # To type checkers a call of a module is Any.
+        __call__ = forward
 
     def relight(self, view: View, *, generator: torch.Generator | None = None, seed: Tensor | None = None) -> View:
         """The changes of light alone, on a view that is there, as one made by `View.of`; arguments as in a call."""

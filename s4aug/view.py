@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -238,6 +238,10 @@ class RandomAffine(nn.Module):
         whole = motion if shared is None else motion @ shared
         shown = warp(images, whole, valid=valid, mode=self.mode, padding=self.padding, fill=self.fill)
         return View(shown.image, shown.valid, motion, self.mode)
+
+    if TYPE_CHECKING:
+        # To type checkers a call of a module is Any.
+        __call__ = forward
 
     def extra_repr(self) -> str:
         """What `repr` shows: the ranges."""
