@@ -106,6 +106,34 @@ def consistency_terms(
     backend: str = "auto",
 ) -> ConsistencyTerms:
     """`consistency_loss` as numerator and count; arguments as there."""
+    _check_arguments(pred1, view1, pred2, view2, loss=loss, activation=activation, classes=classes, detach=detach)
+    predictions = pred1.detach() if detach == 1 else pred1, pred2.detach() if detach == 2 else pred2
+    ways = tuple(view.way_back(side) for view, side in zip((view1, view2), predictions, strict=True))
+    options: dict[str, Any] = {"loss": loss, "detach": detach, "mask": mask}
+    if _is_fused(predictions, ways, backend):
+        numerator, count = compare_by_kernel(predictions, ways, softmax=activation is not None, **options)
+    else:
+        first, second = (
+            warp(_activated(side, way, activation), way.transform, valid=way.valid, mode=way.mode, backend=backend)
+            for side, way in zip(predictions, ways, strict=True)
+        )
+        numerator, count = _compared(first, second, **options)
+    if classes == "mean":
+        numerator = numerator / max(pred1.shape[1], 1)
+    return ConsistencyTerms(numerator, count, len(pred1) * math.prod(ways[0].transform.out_size))
+
+
+def _check_arguments(
+    pred1: Tensor,
+    view1: View,
+    pred2: Tensor,
+    view2: View,
+    *,
+    loss: str,
+    activation: str | None,
+    classes: str,
+    detach: int | None,
+) -> None:
     check_choice(loss, LOSSES, "loss")
     check_choice(classes, ("mean", "sum"), "classes")
     if activation not in ("softmax", None):
@@ -123,20 +151,6 @@ def consistency_terms(
         )
     if pred1.shape != pred2.shape:
         raise ArgumentError(f"pred1 and pred2 must have one shape, got {list(pred1.shape)}, {list(pred2.shape)}")
-    predictions = pred1.detach() if detach == 1 else pred1, pred2.detach() if detach == 2 else pred2
-    ways = tuple(view.way_back(side) for view, side in zip((view1, view2), predictions, strict=True))
-    options: dict[str, Any] = {"loss": loss, "detach": detach, "mask": mask}
-    if _is_fused(predictions, ways, backend):
-        numerator, count = compare_by_kernel(predictions, ways, softmax=activation is not None, **options)
-    else:
-        first, second = (
-            warp(_activated(side, way, activation), way.transform, valid=way.valid, mode=way.mode, backend=backend)
-            for side, way in zip(predictions, ways, strict=True)
-        )
-        numerator, count = _compared(first, second, **options)
-    if classes == "mean":
-        numerator = numerator / max(pred1.shape[1], 1)
-    return ConsistencyTerms(numerator, count, len(pred1) * math.prod(ways[0].transform.out_size))
 
 
 def _is_fused(predictions: tuple[Tensor, ...], ways: tuple[WayBack, ...], backend: str) -> bool:

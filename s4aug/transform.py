@@ -1,4 +1,7 @@
-"""Affine transforms of image batches, and the only place that knows pixel centres and fixed point."""
+"""Affine transforms of image batches, and the only place that knows pixel centres and fixed point.
+
+Longer than other files, so that none of them has to know these.
+"""
 
 import math
 from collections.abc import Callable, Sequence

@@ -5,6 +5,9 @@ import os
 import pytest
 from hypothesis import settings
 
+# What tests share beside them tells, as they do, what was compared.
+pytest.register_assert_rewrite("tests.s4aug", "tests.s4aug_train")
+
 settings.register_profile("s4aug", deadline=None)
 settings.load_profile("s4aug")
 

@@ -66,19 +66,7 @@ class TrainingState:
             ranks.follow_first([*self.partner.parameters(), *self.partner.buffers()])
         # A tensor, which a CUDA graph can read anew in each replay.
         self.rate = torch.tensor(0.0, device=device) if config.graph else None
-        self.optimizer = torch.optim.SGD(
-            network.parameters(),
-            lr=0.0 if self.rate is None else self.rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            nesterov=config.nesterov,
-            fused=True,
-        )
-        if config.momentum:
-            # A first step that is skipped would leave them as they come from memory.
-            for parameter in network.parameters():
-                if parameter.requires_grad:
-                    self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        self.optimizer = _optimizer(network, config, self.rate)
         self.statistics = RunningStatistics(network)
         self.passes = Passes(network, method, ranks)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.autocast == torch.float16)
@@ -175,3 +163,21 @@ class TrainingState:
                 f"number of processes"
             )
         self.step, self.best = step, best
+
+
+def _optimizer(network: nn.Module, config: TrainConfig, rate: Tensor | None) -> torch.optim.SGD:
+    """Stochastic gradient descent, its rate in a tensor if there is one; each step sets the rate."""
+    optimizer = torch.optim.SGD(
+        network.parameters(),
+        lr=0.0 if rate is None else rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=config.nesterov,
+        fused=True,
+    )
+    if config.momentum:
+        # A first step that is skipped would leave them as they come from memory.
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer

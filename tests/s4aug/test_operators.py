@@ -1,47 +1,21 @@
-"""The fast backends as operators of torch: derivatives, compilation, what is kept, and which backend is taken."""
+"""The fast backends as operators of torch: derivatives, what compilers are told, and what is kept."""
 
 import gc
-import importlib
-import subprocess
-import sys
-import warnings
 import weakref
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.testing import assert_close
 
-import s4aug
-from s4aug import AffineTransform, BackendUnavailable, warp
-from s4aug.kernels import INSTALLED
+from s4aug import AffineTransform, warp
 from s4aug.lifting import Lifting
 from s4aug.transform import coordinates
+from tests.s4aug.operators_cases import MODES, SIZE, SMOOTH, mask, random, turned
 
 pytest.importorskip("numba")
-MODES = ("bilinear", "nearest", "bicubic", "lifting")
-SMOOTH = ("bilinear", "bicubic")
-PADDINGS = ("fill", "border", "reflection")
-SIZE = (6, 7)
-KERNELS = importlib.import_module("s4aug.backends.numba")
+
 OPERATORS = torch.ops.s4aug
-
-
-def turned(batch=2, size=SIZE):
-    """Turns and shifts that keep area, off the lattice everywhere."""
-    angle = torch.tensor([17.0, -110.0, 64.0])[:batch]
-    translation = torch.tensor([[0.31, -0.83], [1.37, 0.41], [-0.7, 0.2]])[:batch]
-    return AffineTransform.from_params(angle=angle, translation=translation, size=size)
-
-
-def random(*shape, dtype=torch.float32, seed=0):
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def mask(batch=2, size=SIZE):
-    return random(batch, 1, *size, seed=3) < 0.96
 
 
 def changed(options, image):
@@ -214,116 +188,6 @@ class TestOperators:
             assert (mine.shape, mine.stride(), mine.dtype) == (theirs.shape, theirs.stride(), theirs.dtype)
 
 
-def step(mode, backend="numba"):
-    """A warp and its gradients as a function of tensors."""
-
-    def run(image, matrix, valid):
-        shown, real = warp(
-            image,
-            AffineTransform(matrix, SIZE),
-            valid=valid,
-            mode=mode,
-            normalize=([0.5] * 3, [0.2] * 3),
-            backend=backend,
-        )
-        return shown, real, (shown**2).mean()
-
-    return run
-
-
-def outcome(run, image, matrix, valid, mode):
-    image = image.clone(memory_format=torch.preserve_format).requires_grad_()
-    matrix = matrix.clone().requires_grad_(mode in SMOOTH)
-    shown, real, loss = run(image, matrix, valid)
-    loss.backward()
-    return shown.detach(), real, image.grad, matrix.grad if mode in SMOOTH else torch.zeros(1)
-
-
-class TestTransforms:
-    @pytest.mark.parametrize("backend", ["numba", "auto"])
-    @pytest.mark.parametrize("mode", MODES)
-    def test_a_warp_compiles_whole_to_the_bits_of_eager(self, mode, backend):
-        torch.compiler.reset()
-        run = step(mode, backend)
-        compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
-        for seed in (0, 1):
-            image = random(2, 3, *SIZE, seed=seed).contiguous(memory_format=torch.channels_last)
-            made = outcome(compiled, image, turned().matrix, mask(), mode)
-            expected = outcome(run, image, turned().matrix, mask(), mode)
-            assert expected[2].abs().sum() > 1e-3
-            assert 0 < expected[1].double().mean() < 1
-            for mine, theirs in zip(made, expected, strict=True):
-                assert torch.equal(mine, theirs)
-
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-    @pytest.mark.parametrize("mode", MODES)
-    def test_autocast_changes_neither_type_nor_bits(self, mode, dtype):
-        image = random(2, 3, *SIZE).to(dtype)
-        plain = outcome(step(mode), image, turned().matrix, mask(), mode)
-        with torch.autocast("cpu", torch.bfloat16):
-            cast = outcome(step(mode), image, turned().matrix, mask(), mode)
-        assert cast[0].dtype == dtype
-        for mine, theirs in zip(cast, plain, strict=True):
-            assert torch.equal(mine, theirs)
-
-    def test_a_module_is_called_with_other_parameters(self):
-        class Moving(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.matrix = nn.Parameter(turned().matrix.clone())
-                self.lift = nn.Conv2d(3, 4, 1)
-
-            def forward(self, image):
-                return warp(self.lift(image), AffineTransform(self.matrix, SIZE), backend="numba").image
-
-        module, other, image = Moving(), Moving(), random(2, 3, *SIZE)
-        with torch.no_grad():
-            other.matrix[:, 0, 2] += 1
-        parameters = {name: value.detach().clone().requires_grad_() for name, value in other.named_parameters()}
-        shown = torch.func.functional_call(module, parameters, image)
-        expected = other(image)
-        assert torch.equal(shown, expected)
-        assert not torch.equal(shown, module(image))
-        shown.sum().backward()
-        expected.sum().backward()
-        for name, value in other.named_parameters():
-            assert torch.equal(parameters[name].grad, value.grad)
-            assert value.grad.any()
-
-    @pytest.mark.parametrize("mode", MODES)
-    def test_an_exported_warp_shows_the_bits_of_eager_on_other_inputs(self, mode):
-        class Moving(nn.Module):
-            def forward(self, image, matrix):
-                return tuple(warp(image, AffineTransform(matrix, SIZE), mode=mode, backend="numba"))
-
-        matrices = turned().matrix, AffineTransform.from_params(angle=torch.tensor([3.0, 81.0]), size=SIZE).matrix
-        exported = torch.export.export(Moving(), (random(2, 3, *SIZE), matrices[0])).module()
-        image = random(2, 3, *SIZE, seed=5)
-        made, expected = exported(image, matrices[1]), Moving()(image, matrices[1])
-        assert 0 < expected[1].double().mean() < 1
-        for mine, theirs in zip(made, expected, strict=True):
-            assert torch.equal(mine, theirs)
-        assert not torch.equal(made[0], exported(image, matrices[0])[0])
-
-    @pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
-    @pytest.mark.parametrize("mode", MODES)
-    def test_a_warp_without_gradient_shows_the_same(self, mode, without):
-        image, matrix = random(2, 3, *SIZE).requires_grad_(), turned().matrix.clone().requires_grad_()
-        plain = warp(image, AffineTransform(matrix, SIZE), mode=mode, backend="numba")
-        with without():
-            shown, real = warp(image, AffineTransform(matrix, SIZE), mode=mode, backend="numba")
-            assert not shown.requires_grad
-            assert torch.equal(shown, plain.image)
-            assert torch.equal(real, plain.valid)
-
-    def test_what_inference_made_can_be_warped_after_it(self):
-        with torch.inference_mode():
-            image = random(2, 3, *SIZE)
-        assert torch.equal(
-            warp(image, turned(), backend="numba").image, warp(image.clone(), turned(), backend="torch").image
-        )
-
-
 class TestKeeping:
     """What backward holds on to."""
 
@@ -374,110 +238,3 @@ class TestKeeping:
         image.add_(1)
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             shown.sum().backward()
-
-
-@pytest.fixture
-def kernel_calls(monkeypatch):
-    """How often the kernels ran."""
-    calls, forward = [], KERNELS.forward
-
-    def counted(*args, **options):
-        calls.append(options["mode"])
-        return forward(*args, **options)
-
-    monkeypatch.setattr(KERNELS, "forward", counted)
-    return calls
-
-
-@pytest.fixture
-def without_numba(monkeypatch):
-    monkeypatch.setitem(INSTALLED, "numba", False)
-    s4aug.kernels._tell_once.cache_clear()
-    yield
-    s4aug.kernels._tell_once.cache_clear()
-
-
-class TestDispatch:
-    @pytest.mark.parametrize("mode", MODES)
-    def test_auto_takes_the_kernels_on_the_cpu(self, kernel_calls, mode):
-        image = random(2, 3, *SIZE)
-        warp(image, turned(), mode=mode)
-        warp(image, turned(), mode=mode, backend="numba")
-        assert kernel_calls == [mode, mode]
-        warp(image, turned(), mode=mode, backend="torch")
-        assert len(kernel_calls) == 2
-
-    def test_another_device_is_refused_by_name_with_the_cure(self, kernel_calls):
-        image, transform = torch.empty(2, 3, *SIZE, device="meta"), turned().to("meta")
-        with pytest.raises(
-            BackendUnavailable, match=r"'numba' has no kernels for images on meta; take 'auto' or 'torch'"
-        ):
-            warp(image, transform, backend="numba")
-        assert warp(image, transform).image.device.type == "meta"
-        assert kernel_calls == []
-
-    def test_an_unknown_backend_is_refused_by_name_with_the_choices(self):
-        with pytest.raises(BackendUnavailable, match=r"'cuda' is not there; choose one of auto, torch, numba"):
-            warp(random(2, 3, *SIZE), turned(), backend="cuda")
-
-    @pytest.mark.usefixtures("without_numba")
-    def test_without_numba_auto_takes_the_reference_and_says_so_once(self, kernel_calls):
-        image = random(2, 3, *SIZE)
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            shown = [warp(image, turned()) for _ in range(3)]
-        assert [(w.category, str(w.message)) for w in told] == [
-            (RuntimeWarning, "numba is not installed: warps take the reference, which is slower")
-        ]
-        assert kernel_calls == []
-        expected = warp(image, turned(), backend="torch")
-        assert all(torch.equal(mine.image, expected.image) for mine in shown)
-
-    @pytest.mark.usefixtures("without_numba")
-    def test_without_numba_its_name_is_refused_and_the_reference_is_silent(self):
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            with pytest.raises(BackendUnavailable, match=r"needs the package numba, .* take 'auto' or 'torch'"):
-                warp(random(2, 3, *SIZE), turned(), backend="numba")
-            warp(random(2, 3, *SIZE), turned(), backend="torch")
-        assert told == []
-
-    @pytest.mark.parametrize("which", [0, 1])
-    def test_statistics_that_carry_gradient_take_the_reference_and_are_refused_by_the_kernels(
-        self, kernel_calls, which
-    ):
-        statistics = [torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.5, 0.6, 0.7])]
-        statistics[which].requires_grad_()
-        image = random(2, 3, *SIZE)
-        with pytest.raises(
-            BackendUnavailable, match=r"no gradient to the statistics of normalize; take 'auto' or 'torch'"
-        ):
-            warp(image, turned(), normalize=statistics, backend="numba")
-        warp(image, turned(), normalize=statistics).image.sum().backward()
-        assert statistics[which].grad.all()
-        assert kernel_calls == []
-        warp(image, turned(), normalize=[part.detach() for part in statistics])
-        assert kernel_calls == ["bilinear"]
-
-    @pytest.mark.parametrize("fill", [np.float32(0.5), np.float64(0.5), np.int64(3), np.uint8(255), True])
-    @pytest.mark.parametrize("mode", MODES)
-    def test_fill_may_be_any_number_that_the_reference_takes(self, mode, fill):
-        shown, expected = (
-            warp(random(2, 3, *SIZE), turned(), mode=mode, fill=fill, backend=backend) for backend in ("auto", "torch")
-        )
-        assert not expected.valid.all()
-        assert torch.equal(shown.image, expected.image)
-
-    def test_numba_is_loaded_by_the_first_warp_that_takes_it(self):
-        code = (
-            "import sys, torch, s4aug\n"
-            "transform = s4aug.AffineTransform.identity(1, (3, 4))\n"
-            "loaded = lambda: 'numba' in sys.modules\n"
-            "seen = [loaded()]\n"
-            "s4aug.warp(torch.ones(1, 1, 3, 4), transform, backend='torch'); seen.append(loaded())\n"
-            "s4aug.warp(torch.ones(1, 1, 3, 4, device='meta'), transform.to('meta')); seen.append(loaded())\n"
-            "s4aug.warp(torch.ones(1, 1, 3, 4), transform); seen.append(loaded())\n"
-            "print(seen)"
-        )
-        told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        assert told.strip() == "[False, False, False, True]"

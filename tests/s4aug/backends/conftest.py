@@ -1,8 +1,10 @@
-"""Triton's interpreter at its best: half of its time would go into preparing its language again and again."""
+"""For Triton's kernels: the kernels, fresh memory that shows what is not written, and their interpreter at its best."""
 
+import math
 import os
 
 import pytest
+import torch
 
 
 def interpreter_that_patches():
@@ -13,9 +15,31 @@ def interpreter_that_patches():
     return interpreter if hasattr(interpreter, "_LangPatchScope") else None
 
 
+@pytest.fixture(scope="module")
+def kernels():
+    from s4aug.backends import triton
+
+    return triton
+
+
+@pytest.fixture
+def poison(monkeypatch):
+    """What is not written shows: fresh memory holds NaN, or 77."""
+    empty = torch.empty
+
+    def poisoned(*size, **options):
+        made = empty(*size, **options)
+        return made.fill_(math.nan if made.is_floating_point() else True if made.dtype == torch.bool else 77)
+
+    monkeypatch.setattr(torch, "empty", poisoned)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def language_patched_once_per_launch():
-    """Each call inside a kernel patches the language anew, to what the launch made of it already: once is enough."""
+    """Half of an interpreter's time would go into preparing its language again and again.
+
+    Each call inside a kernel patches the language anew, to what the launch made of it already: once is enough.
+    """
     interpreter = interpreter_that_patches()
     if interpreter is None:
         yield

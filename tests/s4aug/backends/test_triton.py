@@ -10,7 +10,7 @@ import pytest
 import torch
 
 # Kernels called by hand, and by the public functions.
-FILES = [Path(__file__).with_name(name) for name in ("triton_cases.py", "triton_calls.py")]
+FILES = [Path(__file__).with_name(name) for name in ("triton_warps.py", "triton_comparisons.py", "triton_calls.py")]
 ROOT = FILES[0].parents[3]
 
 pytestmark = pytest.mark.skipif(
