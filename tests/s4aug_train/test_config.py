@@ -113,7 +113,7 @@ def test_presets_resolve_and_survive_yaml(name, tmp_path):
 @given(
     lr=st.floats(0, 1e300, allow_nan=False),
     steps=st.integers(1, 10**12),
-    path=st.text(st.characters(blacklist_categories=["Cs"])),
+    path=st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0")),
     mask=st.booleans(),
 )
 def test_any_settings_survive_yaml(lr, steps, path, mask, tmp_path_factory):

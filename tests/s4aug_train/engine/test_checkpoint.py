@@ -122,9 +122,9 @@ def test_weights_that_are_not_finite_are_refused(checkpoint):
 
 @pytest.mark.parametrize("change", [{"network": None}, {"network": {}}, {"training": None}, {"training": {}}])
 def test_parts_of_the_wrong_kind_are_one_line(checkpoint, change):
-    odd = replace(checkpoint, **change)
-    state = new_state(UNet(6, encoder="resnet18"), odd.config)
+    state = new_state(UNet(6, encoder="resnet18"), checkpoint.config)
     with pytest.raises(CheckpointError) as error:
+        odd = replace(checkpoint, **change)
         state.load(odd.step, odd.best, odd.network, odd.training)
     assert "\n" not in str(error.value)
 
