@@ -24,7 +24,7 @@ from s4aug_train.cli.main import told as told_by_the_command_line
 LIMIT_S = 120.0  # of a call, on a machine that does much else besides
 LIMIT_MIB = 1024  # of the memory that a call takes beyond what was held before
 ROOM_BYTES = 4 << 30  # more address space than that the system refuses, so that a fault harms nobody
-NIGHTLY = settings.default.max_examples >= 500
+NIGHTLY = 500  # cases of a test in the profile of that name
 STATUS = Path("/proc/self/status")  # of Linux
 
 LONGEST = 2500  # signs of a line
@@ -36,7 +36,7 @@ Tree = dict[str, tuple[object, ...]]
 def fuzzed(cases: int) -> settings:
     """How many cases a test has: so many, always the same; in the profile `nightly` what that says, always new."""
     chosen = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-    return chosen if NIGHTLY else settings(chosen, max_examples=cases, derandomize=True)
+    return chosen if chosen.max_examples >= NIGHTLY else settings(chosen, max_examples=cases, derandomize=True)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class World:
         with contextlib.chdir(self.case), tempfile.TemporaryFile() as noise:
             with _past_python(noise), _limited(), _unhandled_logs():
                 held, began = _memory_mib("VmRSS"), time.monotonic()
-                result = CliRunner().invoke(main, list(arguments))
+                result = CliRunner().invoke(main, list(arguments), color=True)
                 seconds, mib = time.monotonic() - began, _memory_mib("VmHWM") - held
             noise.seek(0)
             ending = Ending(result.exit_code, result.stdout, result.stderr, noise.read().decode(errors="replace"))

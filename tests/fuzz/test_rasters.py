@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.io import MemoryFile
 from rasterio.transform import Affine
@@ -27,9 +27,8 @@ def made(dtype="uint8", bands=3, size=(64, 64), fill=None, **options):
     noise = np.random.default_rng(0).integers(0, 100, (bands, *size))
     pixels = noise if fill is None else np.full_like(noise, fill, np.float64)
     with MemoryFile() as memory:
-        with rasterio.open(memory, "w", **shape, **options) as dataset:
-            with np.errstate(invalid="ignore"):
-                dataset.write(pixels.astype("complex64" if dtype == "complex_int16" else dtype))
+        with rasterio.open(memory, "w", **shape, **options) as dataset, np.errstate(invalid="ignore"):
+            dataset.write(pixels.astype("complex64" if dtype == "complex_int16" else dtype))
         return memory.read()
 
 
@@ -93,7 +92,9 @@ def test_a_map_that_anything_else_is_in_place_of_is_told_of_in_one_line(world, c
 VRT = """<VRTDataset rasterXSize="64" rasterYSize="64">
   {head}
   <VRTRasterBand dataType="Byte" band="1"{band}>
-    <SimpleSource><SourceFilename relativeToVRT="1">{source}</SourceFilename><SourceBand>{number}</SourceBand></SimpleSource>
+    <SimpleSource>
+      <SourceFilename relativeToVRT="1">{source}</SourceFilename><SourceBand>{number}</SourceBand>
+    </SimpleSource>
     {more}
   </VRTRasterBand>
 </VRTDataset>
