@@ -4,7 +4,8 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 from yaml.constructor import ConstructorError
 
 from .errors import ConfigError
-from .limits import check
+from .limits import check, shown
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,13 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read the settings in {path}: {reason}") from error
     if content is None:
         return {}
-    if not isinstance(content, dict) or not all(isinstance(group, dict) for group in content.values()):
+    if not isinstance(content, dict) or not all(_is_group(name, values) for name, values in content.items()):
         raise ConfigError(f"{path} must hold groups (data, model, method, train) of settings")
     return {f"{group}.{name}": value for group, values in content.items() for name, value in values.items()}
+
+
+def _is_group(name: Any, values: Any) -> bool:
+    return isinstance(values, dict) and all(isinstance(each, str) for each in (name, *values))
 
 
 class _Loader(yaml.SafeLoader):
@@ -178,9 +183,11 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ConstructorError(None, None, f"the key {key!r} comes twice", node.start_mark)
+        # What is no key at all is told there.
+        hashable = Counter(key for key in keys if isinstance(key, Hashable))
+        for key, count in hashable.items():
+            if count > 1:
+                raise ConstructorError(None, None, f"the key {shown(key)} comes twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -209,7 +216,7 @@ def _typed(key: str, value: Any) -> Any:
     if key not in kinds:
         close = difflib.get_close_matches(key, kinds, 1, 0.5)
         hint = f"; did you mean {close[0]}?" if close else f"; groups are {', '.join(Config().to_dict())}"
-        raise ConfigError(f"no setting {key!r}{hint}")
+        raise ConfigError(f"no setting {shown(key)}{hint}")
     kind = kinds[key]
     optional = isinstance(kind, types.UnionType)
     if optional and value in (None, "none", "null", ""):
@@ -218,20 +225,22 @@ def _typed(key: str, value: Any) -> Any:
     try:
         return _converted(value, kind)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ConfigError(f"{key} must be {kind.__name__}, got {value!r}") from error
+        raise ConfigError(f"{key} must be {kind.__name__}, got {shown(value)}") from error
 
 
 def _converted(value: Any, kind: type) -> Any:
     if kind is bool and isinstance(value, str):
         if value.lower() not in ("true", "false", "yes", "no", "1", "0"):
-            raise ValueError(value)
+            raise ValueError
         return value.lower() in ("true", "yes", "1")
     if kind is str:
-        if not isinstance(value, str):
-            raise TypeError(value)
+        # No path and no name holds a NUL.
+        if not isinstance(value, str) or "\0" in value:
+            raise TypeError
         return value
     if isinstance(value, bool) != (kind is bool) or (kind is int and isinstance(value, float)):
-        raise TypeError(value)
-    if kind is int and isinstance(value, str):
-        return int(value.replace("_", ""))
-    return kind(value)
+        raise TypeError
+    number = kind(value.replace("_", "") if kind is int and isinstance(value, str) else value)
+    if kind is int and number.bit_length() > 63:
+        raise OverflowError
+    return number

@@ -13,6 +13,7 @@ from .config import Config, MethodConfig, ModelConfig
 from .data.normalization import Normalization
 from .data.palette import ClassEntry, ClassTable
 from .errors import CheckpointError, ConfigError, DamagedError
+from .files import parse_json
 from .model import ENCODERS, STRIDE, STRIDES
 
 VERSION = "1"  # of the metadata
@@ -116,14 +117,14 @@ class Description:
             )
         try:
             return cls._of(metadata)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"damaged metadata: {type(error).__name__}: {error}"
             raise DamagedError(reason, f"{path} has {reason}; export the run anew") from error
 
     @classmethod
     def _of(cls, metadata: Mapping[str, str]) -> "Description":
         def value(key: str) -> Any:
-            return json.loads(metadata[key])
+            return parse_json(metadata[key])
 
         entries = [(name, color and tuple(color), number, ignored) for name, color, number, ignored in value("classes")]
         method = Config().updated({f"method.{name}": setting for name, setting in value("method").items()}).method

@@ -1,6 +1,11 @@
 """Errors that a user can cause. Each message says what was wrong, where, and what to do."""
 
 
+def memory_is_full(error: Exception) -> bool:
+    """Whether an error says so: Python's own, or a plain RuntimeError of torch's allocator on the CPU."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+
+
 class S4AugTrainError(Exception):
     """Base of all errors of the trainer; the command line prints it as one line and exits with 1."""
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         path: The final name. Missing parent folders are made.
 
     Raises:
-        S4AugTrainError: The disk is full, or the folder cannot be written to. Nothing is left
-            behind and an older file under the final name stays as it was.
+        S4AugTrainError: The disk is full, the folder cannot be written to, or something else than a file has the name,
+            as /dev/null. Nothing is left behind and an older file under the final name stays as it was.
     """
     temporary = path.with_name(f".{path.name}.{_host()}-{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    missing: list[Path] = []
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is there and is no file")
+        missing += [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb+") as file:
@@ -38,6 +42,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
         # Where even the folder cannot be, this fails as well, and must not hide the reason.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        remove_empty(missing)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, the deepest first, as far as they hold nothing."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def remove_remains(path: Path) -> None:
@@ -97,6 +109,18 @@ def append_text(path: Path, content: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: It is none, or nested beyond all use.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def content_hash(value: Any) -> str:

@@ -1,6 +1,7 @@
 """What settings may be: choices, bounds, and what goes together."""
 
 import math
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,6 +68,7 @@ AT_LEAST = {
 }
 AT_MOST = {
     "method.jitter": 1,
+    "method.shear": 89,
     "method.vat_iterations": 100,
     "train.batch_labeled": 4096,
     "train.batch_unlabeled": 4096,
@@ -75,6 +77,8 @@ AT_MOST = {
     "train.window": 16384,
     "train.workers": 256,
 }
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
 SHARES = (
     "method.ramp",
     "method.ema",
@@ -86,6 +90,14 @@ SHARES = (
 )
 
 
+def shown(value: object) -> str:
+    """A value in a message, however large it is."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python writes no number of thousands of digits
+        return f"a {type(value).__name__} of thousands of digits"
+
+
 def check(values: Mapping[str, Any]) -> None:
     """Hold settings (`group.field` to value) to what they may be.
 
@@ -94,7 +106,7 @@ def check(values: Mapping[str, Any]) -> None:
     """
     for key, choices in CHOICES.items():
         if values[key] not in choices and not (key == "method.name" and ":" in values[key]):
-            raise ConfigError(f"{key} must be one of {', '.join(choices)}, got {values[key]!r}")
+            raise ConfigError(f"{key} must be one of {', '.join(choices)}, got {shown(values[key])}")
     for key, least in AT_LEAST.items():
         if not values[key] >= least:
             raise ConfigError(f"{key} must be at least {least}, got {values[key]}")
@@ -146,4 +158,4 @@ def _check_class_weights(text: str) -> None:
     except ValueError:
         numbers = [-1.0]
     if not all(math.isfinite(number) and number >= 0 for number in numbers) or not any(numbers):
-        raise ConfigError(f"train.class_weights must be none, balanced or numbers such as 1,2,0.5, got {text!r}")
+        raise ConfigError(f"train.class_weights must be none, balanced or numbers such as 1,2,0.5, got {shown(text)}")

@@ -16,8 +16,8 @@ from s4aug import __version__
 from .data.geomap import MADE_BY, NODATA, MapKind, MapWriter, is_map, read_tags, written_map
 from .data.raster import read_info
 from .data.scene import Reading, Scene, opened_scene
-from .errors import DataError, S4AugTrainError, UnreadableError
-from .files import remove_dead_remains
+from .errors import DataError, S4AugTrainError, UnreadableError, memory_is_full
+from .files import parse_json, remove_dead_remains
 from .inference import Piece, predict_pieces
 from .jobs import Job
 from .segmenter import Segmenter
@@ -116,7 +116,9 @@ def _tried(segmenter: Segmenter, job: Job, request: MapRequest, overwrite: bool,
         return Made(job, failure=str(error))
     except OSError as error:
         return Made(job, failure=f"{job.source}: {error.strerror or error}; check the path and its permissions")
-    except (MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, RuntimeError) as error:
+        if not memory_is_full(error) and not isinstance(error, torch.OutOfMemoryError):
+            raise
         return Made(job, failure=f"{job.source}: memory is full; use a smaller --window or --batch")
 
 
@@ -140,8 +142,12 @@ def _check_same(segmenter: Segmenter, job: Job, request: MapRequest, path: Path)
     cure = "remove it, or make it again with --overwrite"
     if job.source.exists() and job.source.stat().st_mtime > path.stat().st_mtime:
         raise DataError(f"{path} is older than its raster {job.source}; {cure}")
-    old, new = (json.loads(text) for text in (read_tags(path)[MADE_BY], _made_by(segmenter, request)))
-    if others := [name for name in new if old.get(name) != new[name]]:
+    try:
+        old = parse_json(read_tags(path)[MADE_BY])
+    except ValueError:
+        old = None
+    new = json.loads(_made_by(segmenter, request))
+    if others := [name for name in new if not isinstance(old, dict) or old.get(name) != new[name]]:
         raise DataError(f"{path} was made with other {', '.join(others)}; {cure}")
 
 

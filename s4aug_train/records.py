@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError
-from .files import append_text, write_text
+from .files import append_text, parse_json, write_text
 
 NAMED = 5  # of what is left out, in one note
 
@@ -138,13 +138,27 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, 1):
         try:
-            values = json.loads(line)
-            if not isinstance(values, dict) or not isinstance(values.get("step"), int):
-                raise ValueError("no step")
-            if not isinstance(values.get("miou"), float | int | None):
-                raise ValueError("no mIoU")
-        except (ValueError, RecursionError) as error:
+            values = parse_json(line)
+            _check_record(values)
+        except (ValueError, OverflowError) as error:
             if number < len(lines):
                 raise DataError(f"{path}, line {number}, is no record of a run; restore or delete the file") from error
         else:
             yield values
+
+
+def _check_record(values: Any) -> None:
+    """Hold a line to what `to_dict` writes: numbers by name, and for an evaluation those of classes.
+
+    Raises:
+        ValueError: It is something else.
+        OverflowError: A number is none that we wrote.
+    """
+    if not isinstance(values, dict) or not isinstance(values.get("step"), int):
+        raise ValueError("no step")
+    iou = values.get("iou", {})
+    if not isinstance(iou, dict) or ("iou" in values) != ("miou" in values):
+        raise ValueError("no IoU by class")
+    for number in (*(value for name, value in values.items() if name != "iou"), *iou.values()):
+        if number is not None and not (isinstance(number, int | float) and math.isfinite(number)):
+            raise ValueError("not a number")

@@ -9,6 +9,8 @@ from hypothesis import settings
 pytest.register_assert_rewrite("tests.s4aug", "tests.s4aug_train")
 
 settings.register_profile("s4aug", deadline=None)
+# Of tests/fuzz, and of all other properties: pytest --hypothesis-profile=nightly
+settings.register_profile("nightly", deadline=None, max_examples=500, print_blob=True)
 settings.load_profile("s4aug")
 
 # With as many workers as cores, threads would wait for each other; processes that tests start have one too.

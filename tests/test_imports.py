@@ -27,7 +27,7 @@ FLOORS = {
     ],
     "s4aug_train": [
         {"errors"},
-        {"files", "rng", "limits", "imports", "ranks", "ahead", "windows", "resampling"},
+        {"files", "rng", "limits", "imports", "tensors", "ranks", "ahead", "windows", "resampling"},
         {"config"},
         {"presets"},
         {"records"},

@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 
 import click
 
-from ..errors import S4AugTrainError
+from ..errors import S4AugTrainError, memory_is_full
+from .line import one_line
 
 # Each is in the file of its name, loaded when it is called: what they need takes seconds.
 COMMANDS = {
@@ -52,6 +53,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise
+        except click.ClickException as error:
+            error.message = one_line(error.message)  # type: ignore[misc]  # final by its annotation alone
+            raise
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(130)
@@ -70,7 +74,7 @@ def told(error: Exception) -> str | None:
         return str(error)
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return f"the GPU's memory is full; lower --crop or the batch sizes ({error})"
-    if isinstance(error, MemoryError):
+    if memory_is_full(error):
         return f"memory is full; lower --crop or the batch sizes ({error})"
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
@@ -90,7 +94,7 @@ def _rank() -> str | None:
 
 def _fail(ctx: click.Context, text: str) -> NoReturn:
     which = f" (process {_rank()})" if _rank() else ""
-    click.echo(f"error{which}: {text}", err=True)
+    click.echo(f"error{which}: {one_line(text)}", err=True)
     ctx.exit(1)
 
 

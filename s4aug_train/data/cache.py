@@ -19,6 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import DataError, S4AugTrainError, UnreadableError
+from ..files import parse_json
 from .layouts import TileFile
 from .palette import IGNORE, ClassTable
 from .raster import RasterInfo, read_info, read_strips
@@ -237,7 +238,7 @@ def _entry(
             content = decode(read_info(path), draft)
             (draft / "entry.json").write_text(json.dumps({"source": str(path), **content}))
     try:
-        entry = json.loads((home / "entry.json").read_text())
+        entry = parse_json((home / "entry.json").read_text())
         return {"size": entry["size"], **entry, "folder": home}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(home, error, tile, path) from error

@@ -1,5 +1,6 @@
 """Mean and standard deviation by band: ImageNet's for 8-bit RGB, else measured."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import DataError
 from .cache import Tile
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -21,11 +23,20 @@ class Normalization:
         mean: By band.
         std: By band.
         source: "imagenet", "measured" or "given".
+
+    Raises:
+        DataError: They are no finite numbers of as many bands, or something is divided by 0.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     source: str
+
+    def __post_init__(self) -> None:
+        numbers = (*self.mean, *self.std)
+        real = all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+        if not real or not all(self.std) or len(self.mean) != len(self.std) or not isinstance(self.source, str):
+            raise DataError(f"images cannot be normalised by the means {self.mean} and deviations {self.std}")
 
     def apply(self, images: Tensor, valid: Tensor | None) -> Tensor:
         """Normalise images that are not warped on the way.

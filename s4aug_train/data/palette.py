@@ -2,6 +2,7 @@
 
 import csv
 import io
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -30,12 +31,22 @@ class ClassEntry:
         color: (r, g, b) in the masks, 0 to 255; None in a table of values only.
         value: In index masks; None in a table of colours only.
         ignored: Known, but not a class to learn: decodes to `IGNORE`.
+
+    Raises:
+        DataError: One of these is of another type, as in a file that was changed.
     """
 
     name: str
     color: Color | None = None
     value: int | None = None
     ignored: bool = False
+
+    def __post_init__(self) -> None:
+        color = (0, 0, 0) if self.color is None else self.color
+        numbers = (*color, 0 if self.value is None else self.value)
+        typed = isinstance(self.name, str) and isinstance(self.ignored, bool) and len(color) == 3
+        if not typed or not all(isinstance(number, int) for number in numbers):
+            raise DataError(f"a class is a name, three whole numbers, a whole number, and yes or no; got {self}")
 
 
 @dataclass(frozen=True)
@@ -172,8 +183,12 @@ def _faults(entries: tuple[ClassEntry, ...]) -> Iterator[tuple[int | None, str]]
     for index, entry in enumerate(entries):
         if not entry.name:
             yield index, "the name is empty; give every class a name"
+        if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in entry.name):
+            yield index, f"the name {entry.name!a} holds a control character; remove it"
         if entry.color is not None and not all(0 <= channel <= 255 for channel in entry.color):
             yield index, f"the colour {entry.color} of {entry.name!r} is outside 0..255; correct it"
+        if entry.value is not None and entry.value.bit_length() > 63:
+            yield index, f"the value of {entry.name!r} has more than 64 bits; no mask can hold it"
         if (entry.color is None) != (entries[0].color is None):
             yield index, f"{entry.name!r} has a colour and others have none, or the reverse; fill the columns"
         if (entry.value is None) != (entries[0].value is None):

@@ -34,6 +34,7 @@ _READING = {
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
 }
+LARGEST_PX = 1 << 24  # of a side: a whole row is held, and some bytes can claim 2^31 px
 _warnings_lock = threading.Lock()
 
 
@@ -227,6 +228,10 @@ def open_raster(path: Path) -> DatasetReader:
         dataset.close()
         what = "holds no bands of real numbers" if known else f"is a {dataset.driver} file"
         raise UnreadableError(f"{path} {what}; convert it to JPEG, PNG or GeoTIFF, or remove it", str(path))
+    if max(dataset.shape) > LARGEST_PX:
+        dataset.close()
+        what = f"is {dataset.height} x {dataset.width} px, and {LARGEST_PX:,} px a side are the most that is read"
+        raise UnreadableError(f"{path} {what}; cut it into parts, or remove it", str(path))
     return dataset
 
 

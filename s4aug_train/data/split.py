@@ -1,7 +1,6 @@
 """Which tiles are labelled, unlabelled and held out: drawn by seed, written down, never overlapping."""
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..files import content_hash, write_json
+from ..files import content_hash, parse_json, write_json
 from ..rng import stream_rng
 
 VERSION = 1
@@ -67,13 +66,13 @@ class Split:
             DataError: It cannot be read, lacks a part, overlaps, or its hash is not that of its lists.
         """
         try:
-            content = json.loads(path.read_text())
+            content = parse_json(path.read_text())
             parts = {part: tuple(content[part]) for part in PARTS}
             if not all(isinstance(content[part], list) for part in PARTS):
                 raise TypeError("parts must be lists")
             if not all(isinstance(tile, str) for part in parts.values() for tile in part):
                 raise TypeError("ids must be strings")
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"cannot read the split {path} ({error}); it is JSON with labeled, unlabeled and val, as "
                 f"s4aug-train split writes it"

@@ -1,6 +1,5 @@
 """A made-up land-cover set in DeepGlobe's layout, for trying everything without a download."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError
-from ..files import write_json
+from ..files import parse_json, write_json
 from ..rng import stream_rng, stream_seed
 from .palette import DEEPGLOBE, ClassTable
 from .raster import write_image
@@ -141,6 +140,6 @@ def _is_deepglobes(table: Path) -> bool:
 
 def _read_marker(marker: Path) -> Any:
     try:
-        return json.loads(marker.read_text())
+        return parse_json(marker.read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {marker}: {error}; delete it to have the demo written again") from error

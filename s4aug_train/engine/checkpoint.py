@@ -20,6 +20,7 @@ from ..errors import CheckpointError, DamagedError
 from ..files import atomic_path
 from ..model import GIVEN, UNet, own_network
 from ..segmenter import Segmenter, weights_hash
+from ..tensors import check_stored, read_tensors
 from .device import chosen_precision
 
 VERSION = 1
@@ -40,6 +41,9 @@ class Checkpoint:
         best: Best validation mIoU so far, or None.
         network: State dict.
         training: Optimizer and gradient scaler state.
+
+    Raises:
+        CheckpointError: One of these is of another kind than it should be.
     """
 
     step: int
@@ -52,6 +56,19 @@ class Checkpoint:
     best: float | None
     network: Mapping[str, Tensor]
     training: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        wrong = {
+            "step": not _is_count(self.step),
+            "bands": not _is_count(self.bands) or self.bands < 1,
+            "dtype": self.dtype not in ("uint8", "uint16", "float32"),
+            "normalization": len(self.normalization.mean) != self.bands,
+            "best": self.best is not None and not isinstance(self.best, float),
+            "network": not _is_state(self.network),
+            "training": not isinstance(self.training, Mapping),
+        }
+        if names := [name for name, is_wrong in wrong.items() if is_wrong]:
+            raise CheckpointError(f"{', '.join(names)} cannot be")
 
     def write(self, path: Path, previous: Path | None = None) -> None:
         """Write to `path`, whole or not at all.
@@ -92,7 +109,7 @@ class Checkpoint:
         """
         try:
             _check_sums(path)
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = read_tensors(path)
         except FileNotFoundError as error:
             raise CheckpointError(
                 f"no checkpoint at {path}; give a run folder or a file of its checkpoints/"
@@ -213,6 +230,14 @@ def built_network(
     return network.eval()
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_state(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+
+
 def _save(content: Mapping[str, Any], path: Path) -> None:
     """Write, sync and read back.
 
@@ -240,7 +265,9 @@ def _check_sums(path: Path) -> None:
 
     Raises:
         BadZipFile: One is wrong, or the file has none.
+        ValueError: It is compressed.
     """
+    check_stored(path)
     with zipfile.ZipFile(path) as archive:
         if archive.testzip() is not None:
             raise zipfile.BadZipFile

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError, ConfigError
-from ..files import remove_remains
+from ..files import parse_json, remove_empty, remove_remains
 from ..ranks import ALONE, Ranks
 
 try:
@@ -131,7 +130,7 @@ def claim(run: RunFolder, *, resume: bool, overwrite: bool, ranks: Ranks = ALONE
 def begun_by(run: RunFolder, ranks: Ranks) -> bool:
     """Whether the run was begun by the launch of torchrun that this process is of, in an earlier attempt."""
     try:
-        launches = json.loads(run.environment.read_text())["launches"]
+        launches = parse_json(run.environment.read_text())["launches"]
         return bool(ranks.launch) and ranks.launch in launches
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -172,6 +171,8 @@ def held(run: RunFolder, ranks: Ranks = ALONE) -> Iterator[None]:
     if not ranks.first:
         yield
         return
+    # If nothing comes of it, its folder goes, and all that were made for it.
+    made = [run.path, *(folder for folder in run.path.parents if not folder.exists())]
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         file = run.lock.open("a")
@@ -187,8 +188,7 @@ def held(run: RunFolder, ranks: Ranks = ALONE) -> Iterator[None]:
             yield
         finally:
             run.lock.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                run.path.rmdir()  # if nothing came of it
+            remove_empty(made)
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..config import TrainConfig
 from ..errors import CheckpointError, ConfigError
-from ..methods import Batch, Method, Teacher, skip_unless_finite
+from ..methods import Batch, Method, Teacher, put_back_moments, skip_unless_finite
 from ..ranks import ALONE, Ranks
 from ..rng import stream_seed
 from .device import chosen_precision
@@ -148,14 +148,17 @@ class TrainingState:
         try:
             self.network.load_state_dict(network)
             self.evaluated, parts = training["evaluated"], training["parts"]
-            self.optimizer.load_state_dict(training["optimizer"])
-            if training["scaler"]:
-                self.scaler.load_state_dict(training["scaler"])
+            put_back_moments(self.optimizer, training["optimizer"], ("momentum_buffer",))
+            if scaler := training["scaler"]:
+                numbers = {"scale": float(scaler["scale"]), "_growth_tracker": int(scaler["_growth_tracker"])}
+                self.scaler.load_state_dict({**self.scaler.state_dict(), **numbers})
             if self.partner is not None:
                 self.partner.load_state_dict(training["partner"])
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise CheckpointError(f"the checkpoint does not fit this network: {reason}") from error
+        if not all(value.isfinite().all() for value in self.network.state_dict().values()):
+            raise CheckpointError("the checkpoint's weights are not finite; use another of the run's checkpoints/")
         if parts != self.parts:
             raise CheckpointError(
                 f"a resumed run cannot change the parts of a step (processes times train.accumulate), which were "

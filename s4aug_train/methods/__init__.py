@@ -7,6 +7,7 @@ from .joint import Noted as Noted
 from .joint import by as by
 from .joint import divided as divided
 from .joint import known as known
+from .moments import put_back_moments as put_back_moments
 from .protocol import Batch as Batch
 from .protocol import Losses as Losses
 from .protocol import Method as Method

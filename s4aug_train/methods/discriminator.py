@@ -1,6 +1,5 @@
 """Hung's discriminator: a network that tells predictions from truth, pixel by pixel."""
 
-import copy
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .finite import skip_unless_finite
+from .moments import STEP, put_back_moments
 
 FACTORS = (1, 2, 4, 8)  # of the width: 64, 128, 256, 512
 CELL = 32  # px of the input for one value of the last convolution
@@ -77,5 +77,4 @@ class Discriminator(nn.Module):
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Put them back; called by `load_state_dict`."""
-        # Adam would go on in the tensors that it is given.
-        self.optimizer.load_state_dict(copy.deepcopy(dict(state)))
+        put_back_moments(self.optimizer, state, (STEP, "exp_avg", "exp_avg_sq"))

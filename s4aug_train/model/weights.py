@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.models import get_model_weights
 
 from ..errors import WeightsError
+from ..tensors import read_tensors
 from .unet import Encoder
 
 
@@ -91,7 +92,7 @@ def _from_file(path: Path, name: str) -> Mapping[str, Tensor]:
             f"no weights file at {path}; --weights takes imagenet, none, or the path of a state dict of {name}"
         )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_tensors(path)
     except Exception as error:
         raise WeightsError(f"cannot read {path} as a state dict of {name}: {type(error).__name__}") from error
     state = state.get("state_dict", state) if isinstance(state, Mapping) else state

@@ -1,6 +1,5 @@
 """What the folders of runs tell without their networks: names, settings, environment, metrics, tiles by use."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from ..config import read_settings
 from ..data.split import PARTS, Split
 from ..engine import RunFolder, find_checkpoint
 from ..errors import CheckpointError, S4AugTrainError
+from ..files import parse_json
 from ..records import read_metrics
 from .gathered import Run
 
@@ -88,7 +88,7 @@ def read_run(place: Place) -> tuple[Run, list[str]]:
             return otherwise
         try:
             return read(path)
-        except (S4AugTrainError, OSError, ValueError, RecursionError) as error:
+        except (S4AugTrainError, OSError, ValueError) as error:
             notes.append(f"{place.name}: {path.name} is left out: {error}")
             return otherwise
 
@@ -105,7 +105,7 @@ def read_run(place: Place) -> tuple[Run, list[str]]:
 
 
 def _environment(path: Path) -> Mapping[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = parse_json(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise ValueError("it is no JSON object")
     return content

@@ -1,6 +1,5 @@
 """The folder of a grid: its runs, their settings and logs, and what they share."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from ..config import Config, read_settings
 from ..engine import RunFolder
 from ..errors import ConfigError, DataError
-from ..files import write_json, write_text
+from ..files import parse_json, write_json, write_text
 from ..records import read_metrics
 from .grid import SUPERVISED, Cell
 from .plan import FREE, Plan
@@ -147,7 +146,7 @@ class GridFolder:
 
     def _read_shared(self) -> dict[str, Any]:
         try:
-            content = json.loads(self.shared.read_text())
+            content = parse_json(self.shared.read_text())
             if not isinstance(content["settings"], dict) or not isinstance(content["data"], str):
                 raise TypeError("it is not what reproduce writes")
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -171,7 +170,7 @@ def _check_settings(run: RunFolder, config: Config) -> None:
 
 def _step_of(line: bytes) -> int:
     try:
-        step = json.loads(line)["step"]
+        step = parse_json(line)["step"]
     except (ValueError, KeyError, TypeError):
         return 0
     return step if isinstance(step, int) else 0

@@ -65,6 +65,9 @@ def test_a_key_like_no_other_is_refused_with_the_groups():
         ("model.encoder", 18),
         ("data.path", None),
         ("data.classes", 3),
+        ("data.split", "a\0b"),
+        ("train.seed", 2**63),
+        ("train.seed", "9" * 20),
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused_with_the_right_one(key, wrong):
@@ -113,7 +116,7 @@ def test_presets_resolve_and_survive_yaml(name, tmp_path):
 @given(
     lr=st.floats(0, 1e300, allow_nan=False),
     steps=st.integers(1, 10**12),
-    path=st.text(st.characters(blacklist_categories=["Cs"])),
+    path=st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0")),
     mask=st.booleans(),
 )
 def test_any_settings_survive_yaml(lr, steps, path, mask, tmp_path_factory):
@@ -233,3 +236,16 @@ def test_settings_are_put_together_from_preset_method_demo_and_what_is_asked_for
     assert (config.method.weight, config.method.ramp) == (1.0, 0.3)  # of the method; asked for
     assert configured({"data.path": "demo"}, "paper").model.encoder == "resnet50"
     assert configured({}) == Config()
+
+
+@pytest.mark.parametrize("key", ["train.seed", "train.lr", "data.split", "method.mask"])
+def test_a_number_that_python_does_not_write_out_is_refused_in_a_short_line(key):
+    with pytest.raises(ConfigError, match=f"{key} must be .*, got a int of thousands of digits"):
+        Config().updated({key: 1 << 100_000})
+
+
+def test_names_of_groups_and_settings_are_text(tmp_path):
+    for content in ("1: {}", "train: {1: 2}", "train: {on: 1}"):
+        (tmp_path / "a.yaml").write_text(content)
+        with pytest.raises(ConfigError, match="must hold groups"):
+            read_settings(tmp_path / "a.yaml")

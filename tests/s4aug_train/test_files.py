@@ -15,6 +15,7 @@ from s4aug_train.files import (
     append_text,
     atomic_path,
     content_hash,
+    parse_json,
     remove_dead_remains,
     write_bytes,
     write_json,
@@ -163,3 +164,28 @@ def test_remains_of_dead_writers_go_and_those_of_running_ones_stay(tmp_path):
     remove_dead_remains(tmp_path / "map.tif")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*stay, "map.tif"])
     running.communicate(b"\n")
+
+
+def test_a_failure_takes_the_folders_that_were_made_for_it_along(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "mine" / "b" / "c" / "d.txt"):
+        raise RuntimeError
+    assert names(tmp_path) == ["mine"]
+    assert names(tmp_path / "mine") == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
+def test_what_is_no_file_is_never_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(S4AugTrainError, match="it is there and is no file; .*choose another"):
+        write_text(tmp_path / "pipe", "x")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    with pytest.raises(S4AugTrainError, match="cannot write /dev/null"):
+        write_text(Path("/dev/null"), "x")
+
+
+def test_json_that_is_nested_too_deeply_is_none():
+    assert parse_json('[{"a": 1}]') == [{"a": 1}]
+    for text in ("[" * 100_000, "[1", b"\xff"):
+        with pytest.raises(ValueError, match="."):
+            parse_json(text)

@@ -189,14 +189,15 @@ def test_a_network_that_gives_nan_is_told(tmp_path):
 
     [made] = make([write(tmp_path / "a.tif", image_of())], tmp_path / "out", who=replace(segmenter(), network=Lost()))
     assert "gives NaN" in made.failure
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
-def test_a_full_memory_is_a_failure_of_one_raster(tmp_path):
+@pytest.mark.parametrize("full", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_full_memory_is_a_failure_of_one_raster(tmp_path, full):
     class Large(Pointwise):
         def forward(self, images):
             if images.mean() > 200:
-                raise MemoryError
+                raise full
             return super().forward(images)
 
     white = write(tmp_path / "white.tif", np.full((3, 70, 70), 255, np.uint8))
@@ -204,6 +205,16 @@ def test_a_full_memory_is_a_failure_of_one_raster(tmp_path):
     made = make([white, dark], tmp_path / "out", who=replace(segmenter(), network=Large().eval()))
     assert "memory is full; use a smaller --window or --batch" in made[0].failure
     assert made[1].failure == ""
+
+
+@pytest.mark.parametrize("tag", ["", "no JSON", "[]", "[" * 100_000, '{"weights": 1}'])
+def test_a_map_that_says_nonsense_of_itself_is_told_in_one_line(tmp_path, tag):
+    source = write(tmp_path / "a.tif", image_of())
+    make([source], tmp_path / "out")
+    with rasterio.open(tmp_path / "out" / "a.tif", "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+        dataset.update_tags(**{MADE_BY: tag})
+    [made] = make([source], tmp_path / "out")
+    assert "was made with other weights" in made.failure or "is no map of" in made.failure
 
 
 def test_a_map_older_than_its_raster_is_not_taken_for_one_of_it(tmp_path):
@@ -252,7 +263,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, file_limit):
         [made] = make([source], tmp_path / "out", MapRequest(Windows(256, 192, smooth=True)))
     assert "cannot write" in made.failure
     assert "free some space" in made.failure
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser writes anywhere")

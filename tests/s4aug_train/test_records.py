@@ -114,3 +114,24 @@ def test_what_is_left_out_is_told_once():
         left_out.add(f"b{i}", f"b{i} is broken")
     (note,) = left_out.notes()
     assert "8 that cannot be read (b0, b1, b2, b3, b4 and 3 more), the first: b0 is broken" in note.text
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        '{"step": 2, "loss": "x"}',
+        '{"step": 2, "loss": [1]}',
+        '{"step": 2, "loss": NaN}',
+        '{"step": 2, "lr": 1e999}',
+        '{"step": 2, "miou": 0.5}',
+        '{"step": 2, "miou": 0.5, "iou": 5}',
+        '{"step": 2, "miou": 0.5, "iou": {"a": "x"}}',
+        f'{{"step": 1{"0" * 400}}}',
+        "[" * 100_000,
+    ],
+)
+def test_values_that_are_no_numbers_are_told_with_their_line(tmp_path, damage):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 1}}\n{damage}\n{{"step": 3}}\n')
+    with pytest.raises(DataError, match=r"metrics\.jsonl, line 2, is no record"):
+        steps(path)

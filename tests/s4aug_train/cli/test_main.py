@@ -56,6 +56,10 @@ class FromInductor(RuntimeError):
         (S4AugError("no such mode"), "no such mode"),
         (torch.OutOfMemoryError("2 GiB"), "the GPU's memory is full; lower --crop or the batch sizes (2 GiB)"),
         (MemoryError("1 GiB"), "memory is full; lower --crop or the batch sizes (1 GiB)"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 GiB"),
+            "memory is full; lower --crop or the batch",
+        ),
         (PermissionError(13, "Permission denied", "a.tif"), "a.tif: Permission denied; check the path and its permis"),
         (FromInductor("no compiler\nat all"), "torch.compile failed (no compiler); leave out --compile"),
         (RuntimeError("Connection closed by peer"), None),

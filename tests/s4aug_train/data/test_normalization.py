@@ -9,6 +9,7 @@ from s4aug_train.data.cache import Tile, load_tiles
 from s4aug_train.data.layouts import TileFile
 from s4aug_train.data.normalization import Normalization, choose_normalization
 from s4aug_train.data.palette import DEEPGLOBE
+from s4aug_train.errors import DataError
 
 
 def tile(image: np.ndarray, valid: np.ndarray | None = None) -> Tile:  # [C, H, W], [H, W]
@@ -95,3 +96,19 @@ def test_what_is_not_real_becomes_0_even_where_it_is_nan_or_infinite():
     expected = torch.where(valid, 2.0, 0.0).expand(2, 3, 4, 5)
     assert torch.equal(result, expected)
     torch.testing.assert_close(images, before, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "source"),
+    [
+        ((1.0,), (0.0,), "measured"),
+        ((float("nan"),), (1.0,), "measured"),
+        ((1.0,), (float("inf"),), "measured"),
+        ((1.0, 2.0), (1.0,), "measured"),
+        (("a",), (1.0,), "measured"),
+        ((1.0,), (1.0,), None),
+    ],
+)
+def test_statistics_that_normalise_nothing_are_refused(mean, std, source):
+    with pytest.raises(DataError, match="cannot be normalised"):
+        Normalization(mean, std, source)

@@ -134,3 +134,28 @@ def test_255_classes_are_possible_and_have_distinct_colours():
 def test_the_key_tells_tables_apart():
     keys = {DEEPGLOBE.key, DUBAI.key, VALUES.key, ClassTable(DUBAI.entries[:3]).key}
     assert len(keys) == 4
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": 5},
+        {"name": "a", "color": ("x", "y", "z")},
+        {"name": "a", "color": (1, 2)},
+        {"name": "a", "value": 1.5},
+        {"name": "a", "value": 1, "ignored": None},
+    ],
+)
+def test_a_class_of_other_types_is_refused(wrong):
+    with pytest.raises(DataError, match="a class is a name"):
+        ClassEntry(**wrong)
+
+
+def test_a_name_that_a_terminal_would_obey_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"classes\.csv, line 2: the name '\\x1b\[31mred' holds a control character"):
+        ClassTable.read(write(tmp_path, "name,value\n\x1b[31mred,1\n"))
+
+
+def test_a_value_that_no_mask_can_hold_is_refused(tmp_path):
+    with pytest.raises(DataError, match="more than 64 bits"):
+        ClassTable.read(write(tmp_path, f"name,value\nred,{2**64}\n"))

@@ -328,3 +328,10 @@ def test_nodata_beside_a_fourth_band_is_read_without_a_warning(tmp_path):
     valid = read_valid(path)
     assert not valid[:5].any()
     assert valid[5:].all()
+
+
+def test_a_raster_that_claims_to_be_endless_is_refused(tmp_path):
+    side = (1 << 24) + 1
+    (tmp_path / "a.vrt").write_text(f'<VRTDataset rasterXSize="{side}" rasterYSize="1"><VRTRasterBand/></VRTDataset>')
+    with pytest.raises(DataError, match="is 1 x 16777217 px, and 16,777,216 px a side are the most"):
+        read_info(tmp_path / "a.vrt")

@@ -122,11 +122,45 @@ def test_weights_that_are_not_finite_are_refused(checkpoint):
 
 @pytest.mark.parametrize("change", [{"network": None}, {"network": {}}, {"training": None}, {"training": {}}])
 def test_parts_of_the_wrong_kind_are_one_line(checkpoint, change):
-    odd = replace(checkpoint, **change)
-    state = new_state(UNet(6, encoder="resnet18"), odd.config)
+    state = new_state(UNet(6, encoder="resnet18"), checkpoint.config)
+    parts = {"network": checkpoint.network, "training": checkpoint.training, **change}
     with pytest.raises(CheckpointError) as error:
-        state.load(odd.step, odd.best, odd.network, odd.training)
+        state.load(checkpoint.step, checkpoint.best, parts["network"], parts["training"])
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": "x"},
+        {"step": -1},
+        {"step": True},
+        {"bands": 0},
+        {"dtype": "complex64"},
+        {"best": "x"},
+        {"network": None},
+        {"network": {5: torch.zeros(1)}},
+        {"network": {"x": 1}},
+        {"training": None},
+    ],
+)
+def test_a_part_that_cannot_be_is_refused_by_name(checkpoint, change):
+    with pytest.raises(CheckpointError, match=f"{next(iter(change))}.* cannot be"):
+        replace(checkpoint, **change)
+
+
+def test_moments_that_a_kernel_would_read_beyond_are_refused(checkpoint):
+    state = new_state(UNet(6, encoder="resnet18"), checkpoint.config)
+    optimizer = {**checkpoint.training["optimizer"], "state": {0: {"momentum_buffer": torch.zeros(1)}}}
+    with pytest.raises(CheckpointError, match="momentum_buffer of an optimizer is not of the shape"):
+        state.load(5, 0.25, checkpoint.network, {**checkpoint.training, "optimizer": optimizer})
+
+
+def test_a_run_does_not_go_on_with_weights_that_are_not_finite(checkpoint):
+    state = new_state(UNet(6, encoder="resnet18"), checkpoint.config)
+    spoiled = {**checkpoint.network, "classifier.bias": torch.full((6,), torch.nan)}
+    with pytest.raises(CheckpointError, match="not finite"):
+        state.load(5, 0.25, spoiled, checkpoint.training)
 
 
 def test_missing_is_told_with_what_to_give(tmp_path):

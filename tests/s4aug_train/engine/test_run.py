@@ -61,6 +61,9 @@ def test_a_run_is_held_by_one_process(tmp_path):
     with held(run), pytest.raises(ConfigError, match="another run is writing"), held(run):
         pass
     assert not run.path.exists()  # nothing came of it
+    with held(RunFolder(tmp_path / "a" / "b" / "c")):
+        pass
+    assert not (tmp_path / "a").exists()
     with held(run):
         run.log.write_text("x")
     assert [path.name for path in run.path.iterdir()] == ["log.txt"]
