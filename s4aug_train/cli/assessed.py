@@ -9,6 +9,7 @@ from rich.text import Text
 from ..assessment import Assessment, Intervals
 from ..comparison import Comparison
 from ..resampling import Bounds
+from .line import one_line
 from .reporter import evaluation_table
 
 NAME_WIDTH = 22  # of class names beside a confusion matrix; longer ones are cut
@@ -58,7 +59,7 @@ def print_comparison(
         "difference": ["" if a is None or b is None else f"{100 * (a - b):+.2f}" for a, b in pairs],
     }
     console.print(evaluation_table(ours.record(), f"against {other}, step {theirs.step}", more))
-    console.print(verdict_text(comparison, other), highlight=False, markup=False)
+    console.print(one_line(verdict_text(comparison, other)), highlight=False, markup=False)
 
 
 def verdict_text(comparison: Comparison, other: Path) -> str:

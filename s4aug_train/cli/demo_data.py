@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ..data.synthetic import Demo, write_demo
+from .line import one_line
 from .reporter import Reporter
 
 
@@ -24,4 +25,6 @@ def demo_data(folder: Path, tiles: int, unlabeled: int, size: int, seed: int) ->
             Demo(tiles, unlabeled, size, seed),
             on_progress=lambda done, total: reporter.progress("making tiles", done, total),
         )
-    click.echo(f"{folder}: {tiles} pairs in train/, {unlabeled} images in valid/, {size} px, seed {seed}")
+    click.echo(
+        f"{one_line(str(folder))}: {tiles} pairs in train/, {unlabeled} images in valid/, {size} px, seed {seed}"
+    )

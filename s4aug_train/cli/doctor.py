@@ -16,6 +16,7 @@ from ..data.layouts import choose_classes
 from ..data.palette import ClassTable
 from ..doctor import Report, inspect, proposed_classes
 from ..errors import DataError
+from .line import one_line
 from .options import data_options, refuse_existing, require_data, settings_of, split_options
 from .reporter import Reporter
 
@@ -66,7 +67,7 @@ def print_report(report: Report, console: Console) -> None:
         console.print(table)
     for problem in report.problems:
         line = f"{'ERROR' if problem.fatal else 'note'}: {problem.what}; {problem.cure}"
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(one_line(line), markup=False, soft_wrap=True)
     console.print("Training can start." if report.ok else "Training would fail.")
 
 
@@ -102,7 +103,7 @@ def _overview(report: Report) -> Table:
     ]
     table = Table(show_header=False)
     for name, value in rows:
-        table.add_row(name, Text(value, overflow="fold"))
+        table.add_row(name, Text(one_line(value), overflow="fold"))
     return table
 
 
@@ -118,7 +119,7 @@ def _rows(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, l
         right = name in ("Pixels", "Share", "Tiles")
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in rows[:limit]:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     if len(rows) > limit:
         table.add_row(f"and {len(rows) - limit:,} more")
     return table

@@ -9,6 +9,7 @@ import click
 from .. import api
 from ..exporting import Export
 from ..formats import FORMATS
+from .line import one_line
 from .options import model_option
 from .reporter import Reporter
 
@@ -27,7 +28,7 @@ def export(run: Path, form: str, out: Path, as_json: bool, **options: Any) -> No
     """
     with Reporter() as reporter:
         done = api.export(run, out, format=form, **options, on_progress=reporter.progress)
-    click.echo(json.dumps(done.to_json()) if as_json else "\n".join(_lines(done)))
+    click.echo(json.dumps(done.to_json()) if as_json else "\n".join(map(one_line, _lines(done))))
 
 
 def _lines(done: Export) -> list[str]:

@@ -15,6 +15,7 @@ from ..presets import ABOUT, configured
 from ..ranks import here
 from ..records import EvaluationRecord, Stopped, read_metrics
 from ..training import training
+from .line import one_line
 from .options import (
     data_options,
     device_options,
@@ -93,11 +94,11 @@ def fit(
     if not ranks.first:
         return
     if last is None:
-        click.echo(f"the run was finished before; see it with: s4aug-train evaluate {run.path}")
+        click.echo(one_line(f"the run was finished before; see it with: s4aug-train evaluate {run.path}"))
     else:
         Console().print(evaluation_table(last, f"{config.method.name} after {last.step} steps"))
         _print_best(run)
-    click.echo(f"run folder: {run.path}")
+    click.echo(one_line(f"run folder: {run.path}"))
 
 
 def _check_usage(typed: dict[str, Any], resume: str | None, overwrite: bool) -> None:

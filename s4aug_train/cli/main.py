@@ -53,9 +53,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise
-        except click.ClickException as error:
-            error.message = one_line(error.message)  # type: ignore[misc]  # final by its annotation alone
-            raise
+        except click.UsageError as error:
+            # Click lists choices below each other.
+            raise click.UsageError(one_line(" ".join(error.format_message().split())), error.ctx) from error
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(130)

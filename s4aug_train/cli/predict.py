@@ -89,7 +89,7 @@ def _tell(made: Sequence[Made], as_json: bool) -> None:
         return
     for each in made:
         if not each.failure:
-            click.echo(f"{each.job.out}{': was there already' if each.skipped else ''}")
+            click.echo(one_line(f"{each.job.out}{': was there already' if each.skipped else ''}"))
     for each in made:
         if each.failure:
             click.echo(f"failed: {one_line(each.failure)}", err=True)

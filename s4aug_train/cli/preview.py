@@ -9,6 +9,7 @@ from rich.console import Console
 from ..data.raster import write_image
 from ..presets import configured
 from ..preview import preview as preview_of
+from .line import one_line
 from .options import data_options, method_option, require_data, require_named, set_option, settings_of
 from .picture import Picture, can_show
 from .reporter import Reporter
@@ -34,6 +35,6 @@ def preview(out: Path | None, assignments: tuple[str, ...], **options: Any) -> N
         picture = preview_of(config, reporter.progress)
     if out is not None:
         write_image(out, picture.transpose(2, 0, 1))
-        click.echo(f"{out}: {picture.shape[1]} x {picture.shape[0]} px")
+        click.echo(one_line(f"{out}: {picture.shape[1]} x {picture.shape[0]} px"))
     if can_show(console):
         console.print(Picture(picture))

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from .. import api
+from .line import one_line
 from .options import data_options, device_options, model_option, set_option, settings_of
 from .reporter import Reporter
 
@@ -47,4 +48,4 @@ def report(
             on_note=lambda note: show(note.text),
             on_progress=reporter.progress,
         )
-    click.echo(f"{written}: {written.stat().st_size / 1e6:.2f} MB")
+    click.echo(one_line(f"{written}: {written.stat().st_size / 1e6:.2f} MB"))

@@ -24,6 +24,7 @@ from ..reproduce.plan import Plan, scaled
 from ..reproduce.results import Result
 from ..reproduce.survey import decoded, surveyed
 from ..reproduce.timing import Pace, told
+from .line import one_line
 from .options import data_options, device_options, require_data, set_option, settings_of
 from .reporter import Reporter
 from .signals import noted_signals
@@ -144,7 +145,8 @@ def _print(result: Result, folder: Path) -> None:
     console.print(result_table(result))
     for text in result.told():
         console.print(text, highlight=False, markup=False)
-    click.echo(f"written: {', '.join(str(folder / name) for name in ('results.csv', 'results.md', 'figure.svg'))}")
+    written = ", ".join(str(folder / name) for name in ("results.csv", "results.md", "figure.svg"))
+    click.echo(one_line(f"written: {written}"))
 
 
 def result_table(result: Result) -> Table:

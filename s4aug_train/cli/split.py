@@ -8,6 +8,7 @@ import click
 from ..config import Config
 from ..data.dataset import load_dataset
 from ..records import LeftOut
+from .line import one_line
 from .options import data_options, refuse_existing, require_data, set_option, settings_of, split_options
 from .reporter import Reporter
 
@@ -30,4 +31,4 @@ def split(out: Path, assignments: tuple[str, ...], **options: Any) -> None:
             reporter.line(note.text)
     dataset.split.write(out)
     parts = f"{len(dataset.labeled)} labelled, {len(dataset.unlabeled)} unlabelled, {len(dataset.val)} validation"
-    click.echo(f"{out}: {parts} ({dataset.split.how}), hash {dataset.split.hash}")
+    click.echo(one_line(f"{out}: {parts} ({dataset.split.how}), hash {dataset.split.hash}"))

@@ -69,7 +69,8 @@ def read_info(path: Path) -> RasterInfo:
     Raises:
         DataError: The file is missing, empty, a folder, not an image, or of complex numbers.
     """
-    with closing(open_raster(path)) as dataset:
+    # GDAL reads on while it is asked, and tells the terminal where nobody else listens.
+    with closing(open_raster(path)) as dataset, explained(path):
         alpha = _alpha_band(dataset)
         dtype = decoded_dtype(dataset)
         return RasterInfo(

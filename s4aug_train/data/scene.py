@@ -12,7 +12,7 @@ from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
 from ..errors import ConfigError, DataError
-from .raster import Window, data_bands, decoded_dtype, open_raster, read_pixels, valid_pixels
+from .raster import Window, data_bands, decoded_dtype, explained, open_raster, read_pixels, valid_pixels
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,13 @@ class Scene:
 
     def place(self) -> dict[str, Any]:
         """Where the raster lies, as rasterio takes it for a new one of the same grid."""
-        points, system = self.dataset.gcps
-        if points and system:
-            return {"gcps": points, "crs": system}
-        where: dict[str, Any] = {"crs": self.dataset.crs} if self.dataset.crs else {}
-        # A picture has none, for which rasterio gives the identity.
-        return where if self.dataset.transform.is_identity else {**where, "transform": self.dataset.transform}
+        with explained(Path(self.dataset.name)):
+            points, system = self.dataset.gcps
+            if points and system:
+                return {"gcps": points, "crs": system}
+            where: dict[str, Any] = {"crs": self.dataset.crs} if self.dataset.crs else {}
+            # A picture has none, for which rasterio gives the identity.
+            return where if self.dataset.transform.is_identity else {**where, "transform": self.dataset.transform}
 
     def _scaled(self, image: np.ndarray) -> np.ndarray:
         if self.reading.scale is None:

@@ -129,7 +129,7 @@ class Checkpoint:
             ) from error
         try:
             return cls._from_content(content if isinstance(content, dict) else {})
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise DamagedError(
                 f"not one of ours, or of another version: {error!r}",
                 f"{path} is no checkpoint of s4aug-train, or of another version: {error!r}; give a file of a run's "
@@ -140,6 +140,10 @@ class Checkpoint:
     def _from_content(cls, content: Mapping[str, Any]) -> "Checkpoint":
         if content["version"] != VERSION:
             raise KeyError(f"version {content['version']}")
+        # What can be indexed need not be a dictionary: a tensor warns.
+        for part in ("config", "split", "normalization"):
+            if not isinstance(content[part], dict):
+                raise TypeError(f"{part} is no dictionary")
         settings = {f"{g}.{k}": v for g, values in content["config"].items() for k, v in values.items()}
         split = content["split"]
         stored = content["normalization"]
@@ -222,8 +226,8 @@ def built_network(
     network = own_network(own, classes, bands) if own else UNet(classes, bands, model.encoder)
     try:
         network.load_state_dict(dict(weights))
-    except (RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # whatever torch meets in tensors that are none of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"the checkpoint's weights do not fit its own settings: {reason}") from error
     if not all(value.isfinite().all() for value in network.state_dict().values()):
         raise CheckpointError("the checkpoint's weights are not finite; use another of the run's checkpoints/")

@@ -1,6 +1,7 @@
 """The command line: values that no option expects, in any combination, for every command."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN = ["../run", "--model", NAME]
 # A call of each command that works, and fast.
 WORKING = {
-    "fit": ["--out", "run", *DATA, "--labeled", "3", "--val", "2", *SMALL],
+    "fit": ["--out", "new", *DATA, "--labeled", "3", "--val", "2", *SMALL],
     "evaluate": RUN,
     "predict": [*RUN, "../data/images/0.png", "--out", "maps", "--window", "64"],
     "export": [*RUN, "--format", "safetensors", "--out", "network.safetensors"],
@@ -45,8 +46,8 @@ LONG = {
     "--tta",
 }
 # In these places lie a folder, a file, a folder's file, nothing, and what is none of them.
-PLACES = ["../data", "../classes.csv", "../run", "../run/checkpoints/last.pt", "../data/images/0.png", "missing", "."]
-PLACES += ["/dev/null", "/proc/self/x", "../classes.csv/x", "a/b/c", "x\ny", "\x1b[31m", "-", "--", "x" * 300]
+PLACES = ["data", "classes.csv", "run", "run/checkpoints/last.pt", "data/images/0.png", "missing", "."]
+PLACES += ["/dev/null", "/proc/self/x", "classes.csv/x", "a/b/c", "x\ny", "\x1b[31m", "-", "--", "x" * 300]
 VALUES = st.sampled_from(PLACES) | TEXTS.filter(lambda text: text != "..")
 VALUES |= st.sampled_from(
     ["-1", "0", "1", "64", "1e9", "nan", "inf", "9" * 30, "1,2,3", "val", "flips", "cpu", "\udcff"]
@@ -80,9 +81,12 @@ def calls(draw):
 
 
 def held(world, arguments):
-    """A call, beside a pipe, in whose place no file must be put."""
+    """A call beside what may be written over, and a pipe, in whose place no file must be put."""
     with world.fresh() as folder:
         os.mkfifo(folder / "pipe")
+        world.copied_data()
+        shutil.copytree(world.root / "run", folder / "run")
+        shutil.copy(world.root / "classes.csv", folder / "classes.csv")
         return world.call(*arguments)
 
 

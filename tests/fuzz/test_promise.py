@@ -58,7 +58,7 @@ def taking():
         (lambda: None, ""),
         (failing, ""),
         (lambda: 1 / 0, "a traceback"),
-        (lambda: os.write(2, b"of C"), "noise of C: of C"),
+        (lambda: os.write(2, b"of C"), "noise of C: ['of C']"),
         (writing_and_failing, "written: ['case/left']"),
         (lambda: open("left", "w").close(), ""),
         (spoiling, "written: ['input']"),

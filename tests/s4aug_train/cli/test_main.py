@@ -45,6 +45,18 @@ def test_an_unknown_command_is_wrong_usage():
     assert "No such command 'train'" in result.output
 
 
+def test_wrong_usage_is_told_in_one_line():
+    result = CliRunner().invoke(main, ["export", "run", "--out", "x"])
+    assert result.exit_code == 2
+    assert (
+        result.stderr.splitlines()[-1]
+        == "Error: Missing option '--format'. Choose from: onnx, torch-export, safetensors"
+    )
+    result = CliRunner().invoke(main, ["fit", "--steps", "9" * 5000])
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()[-1]) < 2100
+
+
 class FromInductor(RuntimeError):
     __module__ = "torch._inductor.exc"
 

@@ -149,6 +149,14 @@ def test_a_part_that_cannot_be_is_refused_by_name(checkpoint, change):
         replace(checkpoint, **change)
 
 
+@pytest.mark.parametrize("part", ["config", "split", "normalization"])
+def test_a_tensor_in_place_of_a_dictionary_is_told_in_one_line(written, part):
+    content = torch.load(written, weights_only=True)
+    torch.save({**content, part: torch.zeros(3)}, written)
+    with pytest.raises(CheckpointError, match=f"{part} is no dictionary"):
+        Checkpoint.read(written)
+
+
 def test_moments_that_a_kernel_would_read_beyond_are_refused(checkpoint):
     state = new_state(UNet(6, encoder="resnet18"), checkpoint.config)
     optimizer = {**checkpoint.training["optimizer"], "state": {0: {"momentum_buffer": torch.zeros(1)}}}
