@@ -3,11 +3,13 @@
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any, NoReturn
 
 import click
 
 from ..errors import S4AugTrainError
+from .line import one_line
 
 # Each is in the file of its name, loaded when it is called: what they need takes seconds.
 COMMANDS = {
@@ -48,6 +50,9 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; errors of ours become one line."""
+        if isinstance(sys.stdout, TextIOWrapper):
+            # As standard error does with names of files that are no text, or not in the terminal's encoding.
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -90,7 +95,7 @@ def _rank() -> str | None:
 
 def _fail(ctx: click.Context, text: str) -> NoReturn:
     which = f" (process {_rank()})" if _rank() else ""
-    click.echo(f"error{which}: {text}", err=True)
+    click.echo(f"error{which}: {one_line(text)}", err=True)
     ctx.exit(1)
 
 

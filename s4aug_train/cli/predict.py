@@ -10,6 +10,7 @@ import click
 from .. import api
 from ..prediction import Made
 from ..ranks import here
+from .line import one_line
 from .options import device_options, model_option, set_option, settings_of
 from .reporter import Reporter
 
@@ -91,7 +92,7 @@ def _tell(made: Sequence[Made], as_json: bool) -> None:
             click.echo(f"{each.job.out}{': was there already' if each.skipped else ''}")
     for each in made:
         if each.failure:
-            click.echo(f"failed: {each.failure}", err=True)
+            click.echo(f"failed: {one_line(each.failure)}", err=True)
 
 
 def _json(made: Made) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from ..files import append_text
 from ..records import EvaluationRecord, Note, Record, StepRecord
+from .line import one_line
 
 QUIET_S = 10.0  # without a terminal, a progress line at most this often
 
@@ -58,6 +59,7 @@ class Reporter:
 
     def line(self, text: str) -> None:
         """Print one line, and log it."""
+        text = one_line(text)
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
         if self.log is not None and self.log.parent.is_dir():
             append_text(self.log, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
