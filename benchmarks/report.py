@@ -56,7 +56,7 @@ CPU_MISSING = "**Not measured on a CPU.** No whole run has been recorded yet.\n"
 def newest_runs(folder: Path) -> list[Run]:
     """One per machine, CPUs first."""
     newest: dict[str, Run] = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("[0-9]*.json")):
         if path.stem.endswith(("-quick", "-part")):
             continue
         run = read_run(path)

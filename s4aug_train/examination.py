@@ -19,6 +19,7 @@ from .data.readable import first_readable
 from .data.split import Split
 from .engine import Checkpoint, choose_device, find_checkpoint
 from .errors import CheckpointError, ConfigError, DataError
+from .files import real_path
 from .preparation import named
 from .ranks import here, joined
 from .records import EvaluationRecord, LeftOut, Note
@@ -236,7 +237,7 @@ def _check_unseen(checkpoints: Sequence[Named], config: Config, ids: Sequence[st
     for path, checkpoint in checkpoints:
         trained = {*checkpoint.split.labeled, *checkpoint.split.unlabeled}
         seen = [tile for tile in ids if tile in trained]
-        if seen and Path(config.data.path).resolve() == Path(checkpoint.config.data.path).resolve():
+        if seen and real_path(Path(config.data.path)) == real_path(Path(checkpoint.config.data.path)):
             raise DataError(
                 f"{split}: {len(seen)} of its {len(ids)} validation tiles, for example {seen[0]}, were trained on by "
                 f"{path}; evaluate on tiles that were held out"

@@ -1,16 +1,20 @@
 """Files that are whole or absent: written under a temporary name, synced, renamed."""
 
+import errno
 import glob
 import hashlib
 import json
 import os
 import platform
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from .errors import S4AugTrainError
+
+LONG_BYTES = 200  # of a name, of which disks allow 255
 
 
 @contextmanager
@@ -24,7 +28,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         S4AugTrainError: The disk is full, the folder cannot be written to, or something else than a file has the name,
             as /dev/null. Nothing is left behind and an older file under the final name stays as it was.
     """
-    temporary = path.with_name(f".{path.name}.{_host()}-{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    temporary = path.with_name(f".{_stem(path)}.{_host()}-{os.getpid()}.{os.urandom(4).hex()}.tmp")
     missing: list[Path] = []
     try:
         if path.exists() and not path.is_file():
@@ -54,7 +58,7 @@ def remove_empty(folders: Iterable[Path]) -> None:
 
 def remove_remains(path: Path) -> None:
     """Remove what killed writers of `path` left under temporary names; nobody else may be writing it."""
-    for remains in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+    for remains in path.parent.glob(f".{glob.escape(_stem(path))}.*.tmp"):
         remains.unlink(missing_ok=True)
 
 
@@ -62,10 +66,15 @@ def remove_dead_remains(path: Path) -> None:
     """Remove what killed writers of this machine left of `path` under temporary names; others may be writing it."""
     if os.name == "nt":  # which has no way to ask for a process without ending it
         return
-    for remains in path.parent.glob(f".{glob.escape(path.name)}.{_host()}-*.tmp"):
-        number = remains.name.removeprefix(f".{path.name}.{_host()}-").split(".")[0]
+    for remains in path.parent.glob(f".{glob.escape(_stem(path))}.{_host()}-*.tmp"):
+        number = remains.name.removeprefix(f".{_stem(path)}.{_host()}-").split(".")[0]
         if number.isdecimal() and not _runs_beside(int(number)):
             remains.unlink(missing_ok=True)
+
+
+def _stem(path: Path) -> str:
+    """What temporary names of a file begin with; they are longer, and must not be too long where its own is not."""
+    return path.name if len(os.fsencode(path.name)) <= LONG_BYTES else content_hash(path.name)
 
 
 def _host() -> str:
@@ -123,6 +132,17 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
+def real_path(path: Path) -> Path:
+    """Where a path leads, as far as its links can be followed: a loop of them is no error, as it is in `resolve`."""
+    return Path(os.path.realpath(path))
+
+
+def shell_path(path: Path) -> str:
+    """A path for a command that is printed, to be copied into a shell: quoted, and never taken for an option."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
 def content_hash(value: Any) -> str:
     """SHA-256 (hex, 16 characters) of the canonical JSON of `value`."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
@@ -141,4 +161,5 @@ def _sync_folder(folder: Path) -> None:
 
 def _unwritable(path: Path, error: OSError) -> S4AugTrainError:
     reason = error.strerror or str(error)
-    return S4AugTrainError(f"cannot write {path}: {reason}; free some space or choose another folder")
+    cure = "give a shorter name" if error.errno == errno.ENAMETOOLONG else "free some space or choose another folder"
+    return S4AugTrainError(f"cannot write {path}: {reason}; {cure}")

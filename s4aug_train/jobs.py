@@ -8,6 +8,7 @@ from pathlib import Path
 from .data.geomap import is_map
 from .data.layouts import find_unlabeled
 from .errors import DataError
+from .files import real_path
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def jobs_of(inputs: Sequence[str | Path], out: Path) -> list[Job]:
     found = [source for each in inputs for source in _sources(each, out)]
     by_place: dict[Path, Path] = {}
     for source in found:
-        by_place.setdefault(source.resolve(), source)
+        by_place.setdefault(real_path(source), source)
     sources = list(by_place.values())
     if not sources:
         raise DataError("no raster is named; give files, folders or globs")
@@ -70,7 +71,7 @@ def jobs_of(inputs: Sequence[str | Path], out: Path) -> list[Job]:
 
 def _key(path: Path) -> str:
     """The same for names that some disks do not tell apart."""
-    return unicodedata.normalize("NFC", str(path.resolve())).casefold()
+    return unicodedata.normalize("NFC", str(real_path(path))).casefold()
 
 
 def _sources(given: str | Path, out: Path) -> list[Path]:
@@ -78,6 +79,6 @@ def _sources(given: str | Path, out: Path) -> list[Path]:
     if path.is_dir() or (not path.exists() and any(sign in text for sign in "*?[")):
         files = [tile.image for tile in find_unlabeled(text)]
         # Where maps lie among rasters, those of an earlier time are no rasters.
-        return [file for file in files if not (out.resolve() in file.resolve().parents and is_map(file))]
+        return [file for file in files if not (real_path(out) in real_path(file).parents and is_map(file))]
     # A file that is not there is told when its turn comes, so that the others are done.
     return [path]

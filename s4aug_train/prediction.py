@@ -115,7 +115,8 @@ def _tried(segmenter: Segmenter, job: Job, request: MapRequest, overwrite: bool,
     except S4AugTrainError as error:
         return Made(job, failure=str(error))
     except OSError as error:
-        return Made(job, failure=f"{job.source}: {error.strerror or error}; check the path and its permissions")
+        where = error.filename or job.source
+        return Made(job, failure=f"{where}: {error.strerror or error}; check the path and its permissions")
     except (MemoryError, RuntimeError) as error:
         if not memory_is_full(error) and not isinstance(error, torch.OutOfMemoryError):
             raise

@@ -1,6 +1,5 @@
 """`s4aug-train fit`: train and evaluate one run."""
 
-import shlex
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from rich.console import Console
 from ..config import Config, read_settings
 from ..engine import Resumption, RunFolder, begun_by, chosen, claim, find_checkpoint, fresh_run, held, newest
 from ..errors import ConfigError
+from ..files import shell_path
 from ..presets import ABOUT, configured
 from ..ranks import here
 from ..records import EvaluationRecord, Stopped, read_metrics
@@ -88,13 +88,14 @@ def fit(
     with held(run, ranks), Reporter(run.log, quiet=not ranks.first) as reporter, noted_signals() as signals:
         last, stopped = _train(config, run, found, overwrite, signals, reporter)
         if stopped or signals:
-            reporter.line(f"stopped; go on with: s4aug-train fit --out {shlex.quote(str(run.path))} --resume")
+            reporter.line(f"stopped; go on with: s4aug-train fit --out {shell_path(run.path)} --resume")
             # Of several processes another one may have been asked.
             raise SystemExit(128 + (signals[0] if signals else signal.SIGTERM))
     if not ranks.first:
         return
     if last is None:
-        click.echo(one_line(f"the run was finished before; see it with: s4aug-train evaluate {run.path}"))
+        again = f"s4aug-train evaluate {shell_path(run.path)}"
+        click.echo(one_line(f"the run was finished before; see it with: {again}"))
     else:
         Console().print(evaluation_table(last, f"{config.method.name} after {last.step} steps"))
         _print_best(run)

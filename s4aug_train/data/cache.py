@@ -92,9 +92,16 @@ class Tile:
 
 
 def cache_folder() -> Path:
-    """Where decoded tiles and the demo are kept: `S4AUG_CACHE`, else `~/.cache/s4aug`."""
+    """Where decoded tiles and the demo are kept: `S4AUG_CACHE`, else `~/.cache/s4aug`.
+
+    Raises:
+        S4AugTrainError: Neither is there.
+    """
     chosen = os.environ.get("S4AUG_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "s4aug"
+    try:
+        return Path(chosen) if chosen else Path.home() / ".cache" / "s4aug"
+    except RuntimeError as error:
+        raise S4AugTrainError("you have no home folder for the cache; set S4AUG_CACHE to a folder for it") from error
 
 
 def load_tiles(
@@ -216,6 +223,9 @@ def _damaged(home: Path, error: Exception, tile: str, source: Path | None) -> S4
     """What to tell of an entry that cannot be read."""
     if isinstance(error, OSError) and error.errno in SCARCE:
         return S4AugTrainError(f"cannot map {home}: {error.strerror}; raise the limit, or end other programs")
+    if not home.exists():
+        why = f"the cache entry {home} of {source} is gone; start again to have the file decoded again"
+        return UnreadableError(f"tile {tile}: {why}", tile)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error
     why = f"the cache entry {home} of {source} is damaged ({reason}); delete it to have the file decoded again"
     return UnreadableError(f"tile {tile}: {why}", tile)

@@ -6,7 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from ..config import DataConfig
-from ..errors import DataError, UnreadableError
+from ..errors import DataError, S4AugTrainError, UnreadableError
+from ..files import real_path, shell_path
 from .cache import OnUnreadable, Tile, cache_folder, load_tiles
 from .layouts import Listing, TileFile, choose_classes, find_tiles, find_unlabeled
 from .normalization import Normalization, choose_normalization
@@ -70,7 +71,12 @@ def list_tiles(config: DataConfig, on_progress: Progress | None = None) -> Listi
     if config.path != "demo":
         return find_tiles(Path(config.path), image_pattern=config.image_pattern, mask_pattern=config.mask_pattern)
     progress = None if on_progress is None else lambda done, all_: on_progress("making the demo set", done, all_)
-    return find_tiles(write_demo(cache_folder() / "demo", on_progress=progress))
+    demo = cache_folder() / "demo"
+    try:
+        write_demo(demo, on_progress=progress)
+    except S4AugTrainError as error:
+        raise S4AugTrainError(f"{error}, with S4AUG_CACHE") from error
+    return find_tiles(demo)
 
 
 def class_table(listing: Listing, config: DataConfig) -> ClassTable:
@@ -83,7 +89,7 @@ def class_table(listing: Listing, config: DataConfig) -> ClassTable:
     if classes is None:
         raise DataError(
             f"{listing.root} has no class table: give one with --classes FILE (CSV: name,r,g,b or name,value); "
-            f"s4aug-train doctor --data {listing.root} --write-classes FILE proposes one from the masks"
+            f"s4aug-train doctor --data {shell_path(listing.root)} --write-classes FILE proposes one from the masks"
         )
     return classes
 
@@ -213,8 +219,8 @@ def _external(config: DataConfig, listing: Listing) -> list[TileFile]:
     if not config.unlabeled:
         return []
     held = [path for tile in listing.tiles for path in (tile.image, tile.mask) if path]
-    known = {path.resolve() for path in [*held, *listing.orphan_masks]}
-    extra = [tile for tile in find_unlabeled(config.unlabeled) if tile.image.resolve() not in known]
+    known = {real_path(path) for path in [*held, *listing.orphan_masks]}
+    extra = [tile for tile in find_unlabeled(config.unlabeled) if real_path(tile.image) not in known]
     return [TileFile(f"unlabeled:{tile.id}", tile.image, None) for tile in extra]
 
 

@@ -110,6 +110,8 @@ def _raising_os_errors() -> Iterator[None]:
     """GDAL's errors of writing, as the system's. Those of reading the source are ours already."""
     try:
         yield
+    except UnicodeEncodeError as error:
+        raise OSError("a name in it is not UTF-8") from error
     except (RasterioError, CRSError, CPLE_BaseError) as error:
         raise OSError(" ".join(str(error.__cause__ or error).split())) from error
 

@@ -129,8 +129,8 @@ def find_unlabeled(source: str) -> tuple[TileFile, ...]:
         masks = _masks(folder, files)
         files = [path for path in files if path not in masks]
     else:
-        folder = Path(*_before_magic(Path(source).parts))
-        matches = (Path(match) for match in glob.glob(source, recursive=True))
+        folder, pattern = _before_magic(Path(source))
+        matches = (folder / match for match in glob.glob(pattern, root_dir=folder, recursive=True))
         files = sorted(path for path in matches if path.is_file() and _is_image(path.name))
     if not files:
         raise DataError(f"no images ({', '.join(sorted(DRIVERS))}) at {source}; give a folder, or a glob in quotes")
@@ -194,12 +194,12 @@ def _summary(root: Path, files: Sequence[Path]) -> str:
     return f"{len(files)} images: {', '.join(parts)}{more}"
 
 
-def _before_magic(parts: Sequence[str]) -> Iterator[str]:
-    """The leading folders of a glob that have no wildcard."""
-    for part in parts[:-1]:
-        if glob.has_magic(part):
-            return
-        yield part
+def _before_magic(source: Path) -> tuple[Path, str]:
+    """The leading folders of a glob, and the rest: a folder of that very name is meant, also if it holds wildcards."""
+    folder, parts = Path(), list(source.parts)
+    while len(parts) > 1 and (folder / parts[0]).is_dir():
+        folder /= parts.pop(0)
+    return folder, str(Path(*parts))
 
 
 def _official(root: Path, files: Sequence[Path]) -> _Found | None:

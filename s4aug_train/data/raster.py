@@ -210,6 +210,8 @@ def write_image(path: Path, array: np.ndarray, *, quality: int = 95) -> None:
         try:
             with rasterio.open(temporary, "w", **profile) as dataset:
                 dataset.write(array)
+        except UnicodeEncodeError as error:
+            raise OSError("a name in it is not UTF-8") from error
         except (RasterioError, CPLE_BaseError) as error:
             raise OSError(" ".join(str(error.__cause__ or error).split())) from error
 
@@ -223,7 +225,8 @@ def open_raster(path: Path) -> DatasetReader:
     _check_file(path)
     ignore_warnings()
     with explained(path):
-        dataset: DatasetReader = rasterio.open(path)
+        # Absolute: GDAL takes a name such as "GTIFF_DIR:1:x.tif" for something else than a file.
+        dataset: DatasetReader = rasterio.open(path.absolute())
     known = dataset.driver in DRIVERS.values()
     if not known or dataset.count == 0 or "complex" in dataset.dtypes[0]:
         dataset.close()

@@ -1,3 +1,4 @@
+import shutil
 from copy import deepcopy
 from dataclasses import replace
 
@@ -132,8 +133,6 @@ def test_devices_that_are_not_supported_are_refused(name):
 
 
 def test_masks_are_read_by_the_datas_own_table(finished, demo_folder, tmp_path):
-    import shutil
-
     from s4aug_train.data.palette import DEEPGLOBE, ClassTable
     from s4aug_train.data.raster import read_image, write_image
 
@@ -204,6 +203,28 @@ def test_tiles_of_the_cache_that_vanish_while_training_are_left_out_on_demand(ma
     assert [record.step for record in records if isinstance(record, StepRecord)] == list(range(1, 41))
 
 
+def deleting(records, cache):
+    """The records of a run whose cache is deleted in the middle."""
+    for record in records:
+        yield record
+        if isinstance(record, StepRecord) and record.step == 3:
+            shutil.rmtree(cache)
+
+
+def test_a_cache_that_is_deleted_ends_a_run_that_goes_on_as_if_nothing_had_happened(mapped, tmp_path):
+    config = mapped.updated({"train.steps": 6, "train.checkpoint_every": 2})
+    whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "run")
+    list(training(config, whole))
+    with pytest.raises(DataError, match=r"tile .*: the cache entry .* of .*_sat\.jpg is gone; start again"):
+        list(deleting(training(config, run), tmp_path / "cache"))
+    assert Checkpoint.read(run.last).step == 2
+    list(training(config, run, resume=Checkpoint.read(run.last)))
+    ended, expected = (Checkpoint.read(each.last) for each in (run, whole))
+    assert ended.step == expected.step == 6
+    for name, value in expected.network.items():
+        assert torch.equal(ended.network[name], value), name
+
+
 def test_a_run_of_which_no_tile_is_left_ends(mapped, tmp_path):
     run = RunFolder(tmp_path / "run")
     with pytest.raises(DataError, match="none of the tiles can be read; one of them: tile"):
@@ -211,8 +232,6 @@ def test_a_run_of_which_no_tile_is_left_ends(mapped, tmp_path):
 
 
 def test_a_run_goes_on_without_a_file_that_was_damaged_meanwhile(mapped, demo_folder, tmp_path):
-    import shutil
-
     copy = shutil.copytree(demo_folder, tmp_path / "copy")
     run = RunFolder(tmp_path / "run")
     config = mapped.updated({"data.path": str(copy)})

@@ -16,7 +16,9 @@ from s4aug_train.files import (
     atomic_path,
     content_hash,
     parse_json,
+    real_path,
     remove_dead_remains,
+    remove_remains,
     write_bytes,
     write_json,
     write_text,
@@ -126,8 +128,9 @@ def test_writers_at_once_do_not_mix(tmp_path):
 @pytest.mark.parametrize("write", [lambda path: write_text(path, "x"), lambda path: append_text(path, "x")])
 def test_a_place_that_cannot_be_written_to_is_told_in_one_line_with_the_cure(tmp_path, write):
     (tmp_path / "file").write_text("in the way")
-    for path in (tmp_path / "file" / "a.txt", tmp_path / ("n" * 300)):
-        with pytest.raises(S4AugTrainError, match="free some space or choose another folder") as caught:
+    cures = {"file/a.txt": "free some space or choose another folder", "n" * 300: "give a shorter name"}
+    for path, cure in ((tmp_path / name, cure) for name, cure in cures.items()):
+        with pytest.raises(S4AugTrainError, match=cure) as caught:
             write(path)
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -189,3 +192,28 @@ def test_json_that_is_nested_too_deeply_is_none():
     for text in ("[" * 100_000, "[1", b"\xff"):
         with pytest.raises(ValueError, match="."):
             parse_json(text)
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "\u571f" * 85, "short[1]*.bin"])
+def test_a_name_that_the_disk_takes_can_be_written_and_its_remains_go(tmp_path, name):
+    path = tmp_path / name
+    write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"newer")
+    # As another process would have left them, which is gone: no process has so high a number.
+    remains = tmp_path / temporary.name.replace(f"-{os.getpid()}.", "-99999999.")
+    other = tmp_path / f"x{remains.name}"
+    for remove in (remove_dead_remains, remove_remains):
+        for file in (remains, other):
+            file.write_bytes(b"half")
+        remove(path)
+        assert set(names(tmp_path)) == {name, other.name}
+
+
+def test_links_are_followed_as_far_as_they_lead(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("file")
+    assert real_path(tmp_path / "link") == (tmp_path / "file").resolve()
+    assert real_path(tmp_path / "loop").name == "loop"

@@ -4,10 +4,11 @@ import numpy as np
 from numba import njit
 
 from .forward import judge
+from .kernel import kernel
 from .rows import BICUBIC, FILL, axis_row, padded, pixel_row, weigh
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def scatter_copies(gradient, steps, shape, coordinates, slack, valid, out, size, padding, top, bottom):
     """The image gradient of `copy_rows`, for the source rows top..bottom.
 
@@ -41,7 +42,7 @@ def scatter_copies(gradient, steps, shape, coordinates, slack, valid, out, size,
                 out[c, py, px] += gradient[c * steps[0] + y * steps[1] + x * steps[2]]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def scatter_weighted(gradient, steps, shape, coordinates, slack, valid, std, out, size, mode, padding, top, bottom):
     """The image gradient of `weighted_rows`; arguments as in `scatter_copies`, and `std` [C] or None."""
     channels, height, width = size
@@ -88,7 +89,7 @@ def _reaches(whole_y, top, bottom):
     return max(first, last) + 2 >= top and min(first, last) - 1 < bottom
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def slope_rows(
     image,
     steps,

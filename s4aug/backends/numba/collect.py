@@ -5,15 +5,15 @@ made, so that one pixel's are added at once.
 """
 
 import numpy as np
-from numba import njit
 
 from .columns import inside_columns, mask_row, weigh_row, within
+from .kernel import kernel
 from .lanes import scatter_planes
 from .output import is_filled_there, put_row, row_to_fill
 from .rows import FRACTION_BITS
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def scatter_bilinear(
     gradient,
     steps,
@@ -81,13 +81,13 @@ def scatter_bilinear(
                 put_row(row, out, at, out_steps[2])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def new_sums(top, bottom, width, lanes):
     """Packed zeros for source rows; one more above and below, and a pixel, take what other taps are given."""
     return np.zeros(((bottom - top + 2) * width + 1) * lanes, np.float32)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def taps_in_rows(coordinates, y, slack, width, height, columns, top, bottom, index, corners):
     """The columns first..last of an output row with a tap in source rows, their taps in `new_sums`, and weights.
 

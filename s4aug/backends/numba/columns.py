@@ -4,15 +4,15 @@ Whole and fraction of a coordinate are the words of an int64, so all but the ste
 """
 
 import numpy as np
-from numba import njit
 
+from .kernel import kernel
 from .rows import FRACTION_BITS, HALF, ONE
 
 UNIT = np.float32(1.0 / ONE)
 RING = np.int32(HALF - 1)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def inside_columns(coordinates, y, slack, width, height, columns):
     """The output columns begin..end that show something inside, and where column `begin` samples, x and y."""
     start_x = coordinates[0, 1] * y + coordinates[0, 2]
@@ -22,7 +22,7 @@ def inside_columns(coordinates, y, slack, width, height, columns):
     return begin, end, start_x + coordinates[0, 0] * begin, start_y + coordinates[1, 0] * begin
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def within(start, step, low, high, begin, end):
     """The part of begin..end in which `low <= start + step * x <= high`; empty as (begin, begin)."""
     if step == 0:
@@ -35,7 +35,7 @@ def within(start, step, low, high, begin, end):
     return (first, end) if first < end else (begin, begin)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def weigh_row(coordinates, start_x, start_y, slack, pitch, count, index, corners):
     """Fill the first taps and the weights of columns that read inside; returns whether any lies on the lattice.
 
@@ -71,7 +71,7 @@ def weigh_row(coordinates, start_x, start_y, slack, pitch, count, index, corners
     return on_lattice != 0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def mask_row(mask, first, index, corners, below, on_lattice, shown):
     """Where columns read real pixels alone; a tap without weight is not asked.
 

@@ -1,10 +1,10 @@
 """The kernels of the consistency objective: two undone predictions compared, and the way back through softmax."""
 
 import numpy as np
-from numba import njit
 
 from .collect import new_sums, taps_in_rows
 from .columns import inside_columns, mask_row, weigh_row
+from .kernel import kernel, reassociating_kernel
 from .lanes import PIXELS, gather_lanes, pack_four, scatter_packed, unpack_four
 from .output import put_row
 from .prefetch import prefetch
@@ -16,7 +16,7 @@ ROWS_AHEAD = 3
 TINY = np.float32(np.finfo(np.float32).tiny)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def pack_rows(logits, steps, classes, width, softmax, planes, packed, first, last):
     """Put the classes of each pixel in rows first..last side by side.
 
@@ -46,7 +46,7 @@ def pack_rows(logits, steps, classes, width, softmax, planes, packed, first, las
                     line[x * lanes + lane] = flat[planes[group][lane] + x]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def compare_rows(
     packed, shape, where, slack, valid, lanes, masked, loss, detach, slopes, numerators, counts, columns, first, last
 ):
@@ -93,7 +93,7 @@ def compare_rows(
             numerators[y] = _divergences(one, other, detach, first_slope, second_slope)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _look_up(shape, coordinates, slack, valid, columns, y, index, corners, shown):
     """Fill the taps and weights of the columns that read inside, and which show something real; returns the first."""
     height, width = shape
@@ -105,7 +105,7 @@ def _look_up(shape, coordinates, slack, valid, columns, y, index, corners, shown
     return begin
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _undo_row(packed, width, coordinates, index, corners, shown, begin, lanes, row):
     """Sample a packed row; 0 where nothing is shown."""
     count = len(lanes)
@@ -122,7 +122,7 @@ def _undo_row(packed, width, coordinates, index, corners, shown, begin, lanes, r
 
 
 # Sums of several at once: in whatever order is quickest, but always the same.
-@njit(nogil=True, cache=True, fastmath={"reassoc"})
+@reassociating_kernel
 def _squares(one, other, difference):
     total = 0.0
     for i in range(len(one)):
@@ -131,7 +131,7 @@ def _squares(one, other, difference):
     return total
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _divergences(one, other, detach, first_slope, second_slope):
     """As `s4aug.consistency` composes it, its clamp at the smallest normal number included."""
     total = 0.0
@@ -155,7 +155,7 @@ def _divergences(one, other, detach, first_slope, second_slope):
     return total
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def pull_back_rows(
     slopes,
     out_size,
@@ -224,7 +224,7 @@ def pull_back_rows(
             put_row(line[k], out, k * out_steps[0] + y * out_steps[1], out_steps[2])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _unpack_row(packed, source, planes, width, line):
     lanes = len(planes)
     whole = width - width % PIXELS
@@ -235,7 +235,7 @@ def _unpack_row(packed, source, planes, width, line):
             line[planes[lane] + x] = packed[source + x * lanes + lane]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _leave_softmax(probabilities, line, dot, reached):
     """Turn the gradient g of a row to its probabilities p into that to the logits: p * (g - sum of p * g)."""
     dot[:] = 0

@@ -3,10 +3,11 @@
 import numpy as np
 from numba import njit
 
+from .kernel import kernel
 from .rows import BICUBIC, FILL, axis_row, padded, pixel_row, weigh
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def copy_rows(image, steps, size, coordinates, slack, valid, out, out_steps, real, padding, fill, first, last):
     """Nearest and lifting: whole pixels, as they are.
 
@@ -44,7 +45,7 @@ def copy_rows(image, steps, size, coordinates, slack, valid, out, out_steps, rea
                 out[target + c * out_steps[0]] = image[place + c * steps[0]] if readable else fill
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def weighted_rows(
     image, steps, size, coordinates, slack, valid, mean, std, out, out_steps, real, mode, padding, fill, first, last
 ):
@@ -92,7 +93,7 @@ def weighted_rows(
                 out[target] = total if mean is None else (total - mean[c]) / std[c]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def judge(places_x, off_x, width, places_y, off_y, height, x, padding, valid):
     """Whether the taps of weight other than zero lie inside, and whether the pixel can be read at all."""
     inside = True

@@ -1,8 +1,9 @@
 """Rows of results: made in float32, in place where the result is that too, else in a spare row and then put there."""
 
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
+from .kernel import kernel
 from .lanes import store_rounded
 
 
@@ -18,7 +19,7 @@ def _(out, at, step, spare):
     return lambda out, at, step, spare: spare
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def put_row(line, out, at, step):
     """Put a row into the flat `out`, pixels `step` apart."""
     if step == 1:

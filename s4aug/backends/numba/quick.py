@@ -1,9 +1,9 @@
 """The forward kernel that most warps take: bilinear, fixed point, padding fill. `forward` says what it must equal."""
 
 import numpy as np
-from numba import njit
 
 from .columns import inside_columns, mask_row, weigh_row
+from .kernel import kernel
 from .lanes import PIXELS, as_float, sample_four
 from .output import is_filled_there, put_row, row_to_fill
 from .prefetch import prefetch
@@ -12,7 +12,7 @@ from .rows import FRACTION_BITS
 ROWS_AHEAD, PIXELS_PER_HINT = 3, 8
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def bilinear_rows(image, steps, size, coordinates, slack, valid, mean, std, out, out_steps, real, fill, first, last):
     """`weighted_rows` for mode bilinear and padding fill; arguments as there."""
     channels, height, width = size
@@ -51,7 +51,7 @@ def bilinear_rows(image, steps, size, coordinates, slack, valid, mean, std, out,
                 put_row(line, out, at, out_steps[2])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sample_plane(plane, index, corners, below, target):
     """Weighted sums of four taps, where the pixels of a row lie side by side and none is on the lattice."""
     whole = len(target) - len(target) % PIXELS
@@ -60,7 +60,7 @@ def _sample_plane(plane, index, corners, below, target):
     _sample_row(plane, index[whole:], corners[:, whole:], 1, below, False, target[whole:])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sample_row(plane, index, corners, right, below, on_lattice, target):
     """Weighted sums of four taps; where any column lies on the lattice, of the taps that have weight."""
     right, below = np.uint64(right), np.uint64(below)
@@ -86,7 +86,7 @@ def _sample_row(plane, index, corners, right, below, on_lattice, target):
         target[x] = value
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _finish_row(line, begin, end, shown, valid, fill, mean, std, channel):
     """Normalise what was sampled, and fill what is not shown."""
     line[:begin] = fill

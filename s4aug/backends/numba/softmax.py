@@ -1,8 +1,8 @@
 """Probabilities, row by row, in our own threads: torch's leave a core spinning that the kernel after them needs."""
 
 import numpy as np
-from numba import njit
 
+from .kernel import kernel
 from .lanes import as_float, bits_of, float_of
 
 LOWEST = np.float32(-87.3)  # the exponential of less is no normal number: 0
@@ -14,7 +14,7 @@ P0, P1, P2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float3
 P3, P4, P5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def exponential(x):
     """e^x for a float32 x <= 0, within a unit in the last place; simple enough to be made for many at once."""
     # `np.maximum`, here and below: a condition of Python's is not made for many at once.
@@ -28,7 +28,7 @@ def exponential(x):
     return np.float32(0) if x < LOWEST else value
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def read_row(logits, at, steps, softmax, rows, peak, total):
     """Fill the first rows with what each class has in one row of pixels.
 

@@ -454,7 +454,7 @@ def test_an_entry_that_vanishes_is_told_with_tile_and_source(tmp_path, folder):
     (tile,) = load_tiles([file], TABLE)
     np.asarray(tile.labels)
     shutil.rmtree(folder)
-    with pytest.raises(UnreadableError, match=r"tile x: the cache entry .* of .*x_mask\.png is damaged \(No such file"):
+    with pytest.raises(UnreadableError, match=r"tile x: the cache entry .* of .*x_mask\.png is gone; start again"):
         np.asarray(tile.labels)
 
 

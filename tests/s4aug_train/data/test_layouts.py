@@ -197,6 +197,15 @@ def test_unlabelled_images_of_a_glob(tmp_path):
     assert [tile.id for tile in find_unlabeled(f"{tmp_path}/2020/*")] == ["a", "b"]
 
 
+def test_a_folder_of_the_very_name_is_meant_before_a_pattern(tmp_path):
+    touch(tmp_path, "data[1]*/a.tif", "data[1]*/deep/b.tif", "data1/c.tif", "other/d.tif", "other/[e].tif")
+    assert [tile.id for tile in find_unlabeled(f"{tmp_path}/data[1]*")] == ["a", "deep/b"]
+    assert [tile.id for tile in find_unlabeled(f"{tmp_path}/data[1]*/*.tif")] == ["a"]
+    assert [tile.id for tile in find_unlabeled(f"{tmp_path}/data[1]*/**/*.tif")] == ["a", "deep/b"]
+    assert [tile.id for tile in find_unlabeled(f"{tmp_path}/data[1]/*.tif")] == ["data1/c"]
+    assert [tile.id for tile in find_unlabeled(f"{tmp_path}/other/*.tif")] == ["[e]", "d"]
+
+
 def test_no_unlabelled_images_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"no images .*\*\.tif; give a folder, or a glob"):
         find_unlabeled(f"{tmp_path}/*.tif")
