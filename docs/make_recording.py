@@ -1,8 +1,9 @@
-"""Make docs/images/recording.svg of what the commands really print: `python docs/make_recording.py`.
+"""Make recording.svg and predictions.jpg in docs/images of a real run on the demo set: `python docs/make_recording.py`.
 
-It takes some minutes, for it trains on the demo set. Waiting is cut short; nothing else is changed.
+It takes some minutes, for it trains. In the recording waiting is cut short; nothing else is changed.
 """
 
+import json
 import os
 import pty
 import shlex
@@ -17,8 +18,13 @@ from itertools import pairwise
 from pathlib import Path
 from termios import TIOCSWINSZ
 
+import numpy as np
+from make_pictures import grid
 from terminal import Frame, Screen, Terminal, animated
 
+from s4aug_train import predict
+from s4aug_train.data.raster import read_image, write_image
+from s4aug_train.data.synthetic import mask_colours
 from s4aug_train.files import write_text
 
 COLUMNS, ROWS = 96, 29
@@ -33,6 +39,7 @@ PROMPT = b"\x1b[32m$\x1b[0m "
 WORD_S, SCREEN_S, READING_S = 0.15, 0.3, 2.5  # of the recording
 QUIET_S = 0.04  # after which a screen of a program is taken for whole, not half drawn
 MOST_SCREENS = 36  # of a command
+SHOWN_TILES = 4
 
 
 def recorded(commands: tuple[str, ...], folder: Path) -> Iterator[Frame]:
@@ -93,9 +100,27 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
+def predictions_picture(run: Path, pairs: Path) -> np.ndarray:  # [3, H, W] uint8
+    """The first held-out tiles of a run: images, truth and predictions, one below the other.
+
+    Args:
+        run: Its folder.
+        pairs: The folder of the demo set's images and masks; predictions go into one beside it.
+    """
+    held_out = json.loads((run / "splits.json").read_text())["val"][:SHOWN_TILES]
+    images = [pairs / f"{Path(tile).name}_sat.jpg" for tile in held_out]
+    masks = [pairs / f"{Path(tile).name}_mask.png" for tile in held_out]
+    made = predict(images, run, out=pairs.parent / "predicted")
+    labels = [mask_colours(read_image(each.job.out)[0]) for each in made]
+    return grid([[read_image(path) for path in images], [read_image(path) for path in masks], labels])
+
+
 if __name__ == "__main__":
+    pictures = Path(__file__).parent / "images"
     with tempfile.TemporaryDirectory() as name:
         for _ in output("s4aug-train demo-data tiles", Path(name)):
             pass
         frames = list(recorded(COMMANDS, Path(name)))
-    write_text(Path(__file__).parent / "images" / "recording.svg", animated(frames, TITLE))
+        picture = predictions_picture(Path(name, "runs/first"), Path(name, "tiles/train"))
+    write_text(pictures / "recording.svg", animated(frames, TITLE))
+    write_image(pictures / "predictions.jpg", picture, quality=80)
