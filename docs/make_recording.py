@@ -27,7 +27,7 @@ from s4aug_train.data.raster import read_image, write_image
 from s4aug_train.data.synthetic import mask_colours
 from s4aug_train.files import write_text
 
-COLUMNS, ROWS = 96, 29
+COLUMNS, ROWS = 80, 28
 COMMANDS = (
     "s4aug-train doctor --data demo",
     "s4aug-train fit --data demo --out runs/first",
