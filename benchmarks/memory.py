@@ -60,6 +60,11 @@ def cpu_peaks(case: Case) -> dict[str, int]:
 def resident_peak(run: Callable[[], Any]) -> int:
     """Bytes by which resident memory rises at most during a second run."""
     run()
+    return resident_growth(run)
+
+
+def resident_growth(run: Callable[[], Any]) -> int:
+    """Bytes by which resident memory rises at most during a run."""
     gc.collect()
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):

@@ -60,7 +60,8 @@ def evaluate(
     Args:
         path: Run folder or checkpoint.
         settings: Settings (`group.field`) that differ from the run's, for example `data.path`.
-        split: "val" for the run's own validation tiles, or the path of a split manifest whose `val` is meant.
+        split: "val" for the run's own validation tiles, "all" for every labelled tile of the data, or the path of a
+            split manifest whose `val` is meant.
         model: The network that the run trained, where it was one of the user's; its weights are replaced.
         dataset: Its `val` is evaluated, instead of tiles of a folder.
         on_note: Told what was left out, under `data.unreadable=skip`.
@@ -211,9 +212,9 @@ def tiles_of(
         _check_classes(checkpoints, tuple(dataset.classes), "the dataset")
         tiles = dataset.dataset(skip=on_unreadable is not None).val
     else:
-        ids = checkpoints[0][1].split.val if split == "val" else Split.read(Path(split)).val
-        _check_unseen(checkpoints, config, ids, split)
         listing = list_tiles(config.data, on_progress)
+        ids = _ids(checkpoints[0][1], listing, split)
+        _check_unseen(checkpoints, config, ids, split)
         tiles = load_validation(
             listing,
             config.data,
@@ -226,6 +227,13 @@ def tiles_of(
         check_alike(tiles)
     _check_kind(checkpoints, first_readable(tiles, on_unreadable), config)
     return tiles
+
+
+def _ids(checkpoint: Checkpoint, listing: Listing, split: str) -> Sequence[str]:
+    """Which tiles are meant."""
+    if split == "all":
+        return [tile.id for tile in listing.labelled]
+    return checkpoint.split.val if split == "val" else Split.read(Path(split)).val
 
 
 def _check_unseen(checkpoints: Sequence[Named], config: Config, ids: Sequence[str], split: str) -> None:

@@ -1,5 +1,6 @@
 """Every Python block in README and docs runs; every local link leads somewhere; the README's commands are CI's."""
 
+import os
 import re
 from pathlib import Path
 
@@ -14,7 +15,9 @@ def blocks(page, language):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_blocks_run(page):
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    if "S4AUG_CACHE" not in os.environ:
+        monkeypatch.setenv("S4AUG_CACHE", str(tmp_path))  # never the user's
     space = {}
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), space)

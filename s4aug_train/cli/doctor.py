@@ -12,15 +12,19 @@ from rich.text import Text
 
 from ..config import Config
 from ..data.dataset import list_tiles
-from ..data.layouts import choose_classes
+from ..data.layouts import Listing, choose_classes
 from ..data.palette import ClassTable
+from ..data.split import groups_by_folder
+from ..diagnosis import Seen
 from ..doctor import Report, inspect, proposed_classes
 from ..errors import DataError
+from ..files import shell_path
 from .line import one_line
 from .options import data_options, refuse_existing, require_data, settings_of, split_options
 from .reporter import Reporter
 
 ROWS = 20  # shown of a table of colours, files or sizes
+SHOWN_EXAMPLES = 2  # tiles that hold a colour; --json has more
 
 
 @click.command()
@@ -28,13 +32,17 @@ ROWS = 20  # shown of a table of colours, files or sizes
 @split_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--write-classes", type=click.Path(path_type=Path), help="Write the class table, or a proposal.")
+@click.option("--write-groups", type=click.Path(path_type=Path), help="Write a tiles.csv: a group for each folder.")
 @click.pass_context
-def doctor(context: click.Context, /, as_json: bool, write_classes: Path | None, **options: Any) -> None:
+def doctor(
+    context: click.Context, /, as_json: bool, write_classes: Path | None, write_groups: Path | None, **options: Any
+) -> None:
     """Check a data set: files, sizes, classes, and whether training would fail (exit 1)."""
     config = Config().updated(settings_of(options)).data
     require_data(config)
-    if write_classes is not None:
-        refuse_existing(write_classes, "--write-classes")
+    for path, option in ((write_classes, "--write-classes"), (write_groups, "--write-groups")):
+        if path is not None:
+            refuse_existing(path, option)
     with Reporter() as reporter:
         listing = list_tiles(config, reporter.progress)
         classes = choose_classes(listing, Path(config.classes) if config.classes else None)
@@ -50,14 +58,33 @@ def doctor(context: click.Context, /, as_json: bool, write_classes: Path | None,
     else:
         print_report(report, Console())
     if write_classes is not None:
-        _write_classes(write_classes, classes or proposed_classes(report))
+        click.echo(one_line(_write_classes(write_classes, classes, report)), err=as_json)
+    if write_groups is not None:
+        click.echo(one_line(_write_groups(write_groups, listing)), err=as_json)
     context.exit(0 if report.ok else 1)
 
 
-def _write_classes(path: Path, classes: ClassTable | None) -> None:
+def _write_classes(path: Path, known: ClassTable | None, report: Report) -> str:
+    """Write the class table, or a proposal, and say so."""
+    classes = known or proposed_classes(report)
     if classes is None:
         raise DataError(f"cannot propose classes for {path}: the masks hold too many values; write it by hand")
     classes.write(path)
+    if known is not None:
+        return f"{path}: the class table"
+    return (
+        f"{path}: {len(classes.entries)} classes proposed; name them in it, and give it as --classes {shell_path(path)}"
+    )
+
+
+def _write_groups(path: Path, listing: Listing) -> str:
+    """Write spatial groups to begin with, and say so."""
+    groups = groups_by_folder([tile.id for tile in listing.tiles])
+    groups.write(path)
+    count = len(set(groups.group.values()))
+    place = listing.root / "tiles.csv"
+    keep = "" if path.resolve() == place.resolve() else f" and keep it as {place}"
+    return f"{path}: {len(groups.group)} tiles in {count} spatial groups; put neighbours into one{keep}"
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -77,7 +104,7 @@ def _tables(report: Report) -> Iterator[Table]:
         yield _rows("Classes", ("Class", "Pixels", "Share", "Tiles"), classes, limit=255)
     for title, items in (("Not in the class table", report.off_palette), ("In the masks", report.observed)):
         if items:
-            seen = [(s.item, f"{s.pixels:,}", f"{s.tiles:,}", ", ".join(s.examples)) for s in items]
+            seen = [(_sample(s.item), f"{s.pixels:,}", f"{s.tiles:,}", _such_as(s)) for s in items]
             yield _rows(title, ("Colour or value", "Pixels", "Tiles", "Such as"), seen)
     if report.mismatches:
         sizes = [(m.id, "{} x {}".format(*m.image), "{} x {}".format(*m.mask)) for m in report.mismatches]
@@ -107,19 +134,31 @@ def _overview(report: Report) -> Table:
     return table
 
 
+def _such_as(seen: Seen) -> str:
+    return ", ".join(seen.examples[:SHOWN_EXAMPLES])
+
+
+def _sample(item: str) -> Text:
+    """A value as it is; a colour "255,0,0" with a sample of it, which only terminals show."""
+    text = Text(item)
+    if item.count(",") == 2:
+        text.append(" ").append("  ", style=f"on rgb({item})")
+    return text
+
+
 def _kinds(histogram: dict[str, int]) -> str:
     parts = [f"{kind} ({count:,})" for kind, count in list(histogram.items())[:ROWS]]
     more = [f"and {len(histogram) - ROWS} more"] if len(histogram) > ROWS else []
     return ", ".join(parts + more)
 
 
-def _rows(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, limit: int = ROWS) -> Table:
+def _rows(title: str, header: Sequence[str], rows: Sequence[Sequence[str | Text]], *, limit: int = ROWS) -> Table:
     table = Table(title=Text(title), title_justify="left")
     for name in header:
         right = name in ("Pixels", "Share", "Tiles")
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in rows[:limit]:
-        table.add_row(*(Text(one_line(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(one_line(cell)) for cell in row))
     if len(rows) > limit:
         table.add_row(f"and {len(rows) - limit:,} more")
     return table

@@ -15,14 +15,14 @@ from ..examination import assess_all
 from ..files import write_json
 from ..ranks import here
 from .assessed import print_assessment, print_comparison, print_confusion
-from .options import data_options, device_options, model_option, set_option, settings_of
+from .options import data_options, device_options, model_option, set_option, settings_of, split_choice
 from .reporter import Reporter
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @data_options
-@click.option("--split", default="val", show_default=True, metavar="val|FILE", help="Which tiles; FILE: its val.")
+@split_choice
 @click.option("--against", metavar="RUN", type=click.Path(path_type=Path), help="Compare with it on the same tiles.")
 @click.option("--tta", metavar="flips|affine:K", help="Average the predictions of so many views, undone.")
 @click.option("--smooth", is_flag=True, help="Windows fade into each other.")

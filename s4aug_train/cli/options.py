@@ -98,6 +98,12 @@ def split_options(command: Command) -> Command:
     return _applied(options, command)
 
 
+def split_choice(command: Command) -> Command:
+    """--split of commands that look at a trained run."""
+    text = "Which tiles; all: every labelled tile of --data; FILE: its val."
+    return click.option("--split", default="val", show_default=True, metavar="val|all|FILE", help=text)(command)
+
+
 def device_options(command: Command) -> Command:
     """Where and how the network runs."""
     options = [

@@ -7,14 +7,14 @@ import click
 
 from .. import api
 from .line import one_line
-from .options import data_options, device_options, model_option, set_option, settings_of
+from .options import data_options, device_options, model_option, set_option, settings_of, split_choice
 from .reporter import Reporter
 
 
 @click.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Page to write.  [default: report.html in a single RUN]")
-@click.option("--split", default="val", show_default=True, metavar="val|FILE", help="Which tiles; FILE: its val.")
+@split_choice
 @click.option(
     "--unlabeled-tiles",
     type=click.IntRange(0),

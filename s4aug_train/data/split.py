@@ -1,6 +1,7 @@
 """Which tiles are labelled, unlabelled and held out: drawn by seed, written down, never overlapping."""
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..files import content_hash, parse_json, write_json
+from ..files import content_hash, parse_json, write_json, write_text
 from ..rng import stream_rng
 
 VERSION = 1
@@ -103,6 +104,14 @@ class Groups:
         names = {self.group[tile] for tile in held_out if tile in self.group}
         return {tile for tile, name in self.group.items() if name in names}
 
+    def write(self, path: Path) -> None:
+        """Write the groups, without parts, as `read_groups` takes them."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["id", "spatial_group"])
+        writer.writerows(self.group.items())
+        write_text(path, buffer.getvalue())
+
     def check(self, split: Split, where: Path) -> None:
         """Hold a split to leaving groups whole.
 
@@ -116,6 +125,12 @@ class Groups:
                     f"{where}: spatial group {self.group[tile]} is both in val and in training (tile {tile}); "
                     f"neighbours must be on one side"
                 )
+
+
+def groups_by_folder(ids: Sequence[str]) -> Groups:
+    """A group for each folder of tiles; where they are all in one folder, for each tile."""
+    folders = {tile: tile.rpartition("/")[0] or tile for tile in ids}
+    return Groups(folders if len(set(folders.values())) > 1 else {tile: tile for tile in ids}, {})
 
 
 def read_groups(folder: Path) -> Groups | None:

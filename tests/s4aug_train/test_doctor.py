@@ -1,3 +1,4 @@
+import io
 import json
 import os
 from pathlib import Path
@@ -6,11 +7,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from rich.console import Console
 
 from s4aug_train.cli.doctor import doctor as doctor_command
+from s4aug_train.cli.doctor import print_report
 from s4aug_train.data.layouts import choose_classes, find_tiles
 from s4aug_train.data.palette import DEEPGLOBE, ClassEntry, ClassTable
 from s4aug_train.doctor import Report, inspect, proposed_classes
+from s4aug_train.errors import ConfigError
 
 DATA = Path(os.environ.get("S4AUG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 TABLE = ClassTable((ClassEntry("a", value=1), ClassEntry("b", value=2), ClassEntry("unknown", value=0, ignored=True)))
@@ -199,6 +203,7 @@ def test_the_command_exits_with_the_verdict(folder):
     assert code == 1
     assert "Training would fail." in text
     assert "--classes FILE" in text
+    assert f"3 classes proposed; name them in it, and give it as --classes {table}" in " ".join(text.split("\n"))
     code, text = command("--data", str(folder), "--classes", str(table))
     assert code == 0
     assert "--labeled 2 or fewer" in text
@@ -212,6 +217,42 @@ def test_the_command_exits_with_the_verdict(folder):
     code, text = command("--data", str(folder), "--classes", str(table), "--labeled", "2", "--json")
     assert code == 0
     assert json.loads(text)["pairs"] == 3
+
+
+def test_the_command_writes_groups_for_the_folder_of_the_data_and_spares_a_file_that_is_there(folder):
+    for name in "xyz":
+        save(folder / f"far/images/{name}.png", np.zeros((20, 30, 3), np.uint8))
+    kept, place = folder / "mine.csv", folder / "tiles.csv"
+    code, text = command("--data", str(folder), "--write-groups", str(kept), "--write-classes", str(folder / "t.csv"))
+    assert code == 1
+    assert f"{kept}: 6 tiles in 4 spatial groups; put neighbours into one and keep it as {place}" in text
+    assert kept.read_text().splitlines()[:3] == ["id,spatial_group", "far/x,far", "far/y,far"]
+    _, text = command("--data", str(folder), "--write-groups", str(place))
+    assert text.splitlines()[-1] == f"{place}: 6 tiles in 4 spatial groups; put neighbours into one"
+    with pytest.raises(ConfigError, match="--write-groups .*tiles.csv exists"):
+        command("--data", str(folder), "--write-groups", str(place))
+
+
+def test_what_is_written_is_told_beside_the_json(folder):
+    arguments = ["--data", str(folder), "--json", "--write-classes", str(folder / "t.csv")]
+    result = CliRunner().invoke(doctor_command, arguments, catch_exceptions=False)
+    assert json.loads(result.stdout)["ok"] is False
+    assert "3 classes proposed" in result.stderr
+
+
+def test_colours_have_a_sample_that_only_terminals_show(folder):
+    for name in "xyz":
+        save(folder / f"masks/{name}.png", np.full((20, 30, 3), (9, 80, 7), np.uint8))
+    report = examine(folder, None)
+    plain, terminal = (
+        Console(file=io.StringIO()),
+        Console(file=io.StringIO(), force_terminal=True, color_system="truecolor"),
+    )
+    for console in (plain, terminal):
+        print_report(report, console)
+    assert "48;2;9;80;7m  " in terminal.file.getvalue()
+    assert "\x1b" not in plain.file.getvalue()
+    assert "9,80,7" in plain.file.getvalue()
 
 
 @pytest.mark.parametrize("width", ["40", "100"])

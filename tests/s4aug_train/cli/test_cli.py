@@ -114,6 +114,12 @@ def test_evaluate_uses_the_validation_tiles_of_a_manifest(run, demo_folder, tmp_
     assert "1 tiles" in table.stdout
 
 
+def test_evaluate_takes_all_labelled_tiles_of_a_folder_that_was_not_trained_on(run, demo_folder, demo_copy):
+    found = json.loads(call("evaluate", run[0], "--data", demo_copy, "--split", "all", "--json").stdout)
+    assert found["tiles"] == len(list((demo_copy / "train").glob("*_mask.png"))) == 12
+    assert "all: 10 of its 12" in failure("evaluate", run[0], "--data", demo_folder, "--split", "all")
+
+
 def test_evaluate_compares_two_checkpoints_and_writes_what_it_prints(run, demo_folder, tmp_path):
     best, out = run[0] / "checkpoints" / "best.pt", tmp_path / "new" / "e.json"
     both = ["evaluate", run[0], "--data", demo_folder, "--against", best]

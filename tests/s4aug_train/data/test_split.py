@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s4aug_train.data.split import Groups, Split, draw_split, read_groups, stratified_order, validation_count
+from s4aug_train.data.split import (
+    Groups,
+    Split,
+    draw_split,
+    groups_by_folder,
+    read_groups,
+    stratified_order,
+    validation_count,
+)
 from s4aug_train.errors import DataError
 
 
@@ -168,6 +176,20 @@ def test_a_tiles_csv_without_a_split_column_gives_groups_alone(tmp_path):
     assert read_groups(tmp_path) is None
     (tmp_path / "tiles.csv").write_bytes(b"\xef\xbb\xbfid,spatial_group,note\r\na,g1,x\r\nb,g1,\r\n")
     assert read_groups(tmp_path) == Groups({"a": "g1", "b": "g1"}, {})
+
+
+@pytest.mark.parametrize(
+    ("ids", "groups"),
+    [
+        (["north/1", "north/2", "south/a, b/1"], ["north", "north", "south/a, b"]),
+        (["north/1", "south"], ["north", "south"]),
+        (["north/1", "north/2"], ["north/1", "north/2"]),
+        (["1", "2"], ["1", "2"]),
+    ],
+)
+def test_folders_become_groups_that_can_be_read_again(tmp_path, ids, groups):
+    groups_by_folder(ids).write(tmp_path / "tiles.csv")
+    assert read_groups(tmp_path) == Groups(dict(zip(ids, groups, strict=True)), {})
 
 
 @pytest.mark.parametrize("sides", [("train", "val"), ("val", "train"), ("val", ""), ("", "val"), ("val", "  ")])
