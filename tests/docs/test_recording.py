@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 RECORDING = DOCS / "images" / "recording.svg"
 
 
