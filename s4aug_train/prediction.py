@@ -148,6 +148,11 @@ def _check_same(segmenter: Segmenter, job: Job, request: MapRequest, path: Path)
     except ValueError:
         old = None
     new = json.loads(_made_by(segmenter, request))
+    if isinstance(old, dict) and old.get("bands") != new["bands"]:
+        # Those that a request names may be all that the raster has.
+        with opened_scene(job.source, segmenter.bands, segmenter.dtype, request.reading) as scene:
+            every = list(scene.every)
+        old, new = ({**made, "bands": made.get("bands") or every} for made in (old, new))
     if others := [name for name in new if not isinstance(old, dict) or old.get(name) != new[name]]:
         raise DataError(f"{path} was made with other {', '.join(others)}; {cure}")
 

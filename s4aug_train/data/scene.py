@@ -56,6 +56,11 @@ class Scene:
     reading: Reading
 
     @property
+    def every(self) -> tuple[int, ...]:
+        """Numbers of all bands that hold data."""
+        return tuple(data_bands(self.dataset))
+
+    @property
     def size(self) -> tuple[int, int]:
         """(H, W) in px."""
         return self.dataset.height, self.dataset.width

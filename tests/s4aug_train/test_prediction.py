@@ -153,6 +153,16 @@ def test_what_is_finished_is_skipped_and_never_taken_for_something_else(tmp_path
         assert '"4567"' in labels.tags()[MADE_BY]
 
 
+def test_naming_the_bands_that_are_read_anyway_makes_no_other_map(tmp_path):
+    source = write(tmp_path / "a.tif", image_of())
+    make([source], tmp_path / "out")
+    same, other = (replace(SMALL, reading=Reading(bands=bands)) for bands in ((1, 2, 3), (3, 2, 1)))
+    assert make([source], tmp_path / "out", same)[0].skipped
+    assert "was made with other bands" in make([source], tmp_path / "out", other)[0].failure
+    make([source], tmp_path / "other", other)
+    assert "was made with other bands" in make([source], tmp_path / "other")[0].failure
+
+
 def test_maps_of_two_networks_are_never_taken_for_one(tmp_path):
     source = write(tmp_path / "a.tif", image_of())
     [first] = make([source], tmp_path / "out")
