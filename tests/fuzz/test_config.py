@@ -40,7 +40,7 @@ def bomb(depth, width=10):
 NASTY = [
     bomb(12),
     bomb(12).replace(b"data:", b"train:").replace(b"\ntrain: {", b"\n  ").replace(b"}\n", b"\n"),
-    b"train: {lr: " + b"[" * 5000 + b"]" * 5000 + b"}",
+    b"train: {lr: " + b"[" * 500 + b"]" * 500 + b"}",
     b"train: {seed: 0x" + b"f" * 100_000 + b"}",
     b"train: {crop: 0x" + b"f" * 100_000 + b"}",
     b"method: {weight: 0x" + b"f" * 100_000 + b"}",
@@ -49,7 +49,7 @@ NASTY = [
     b"train: {lr: 1, lr: 2}",
     b"? [a, b]\n: 1\n",
     b"train: {? {a: 1} : 2}",
-    b"{" + b", ".join(b"k%d: {}" % n for n in range(10_000)) + b"}",
+    b"{" + b", ".join(b"k%d: {}" % n for n in range(3000)) + b"}",
     b"a: &a\n  b: *a\n",
     b"train: &t\n  lr: *t\n",
     b"&t train: {<<: *t}",
