@@ -84,7 +84,8 @@ def _write_groups(path: Path, listing: Listing) -> str:
     count = len(set(groups.group.values()))
     place = listing.root / "tiles.csv"
     keep = "" if path.resolve() == place.resolve() else f" and keep it as {place}"
-    return f"{path}: {len(groups.group)} tiles in {count} spatial groups; put neighbours into one{keep}"
+    tiles = f"{path}: {len(groups.group)} tiles in {count} spatial groups by folder"
+    return f"{tiles}; where neighbours are in several, give them one name{keep}"
 
 
 def print_report(report: Report, console: Console) -> None:

@@ -225,10 +225,11 @@ def test_the_command_writes_groups_for_the_folder_of_the_data_and_spares_a_file_
     kept, place = folder / "mine.csv", folder / "tiles.csv"
     code, text = command("--data", str(folder), "--write-groups", str(kept), "--write-classes", str(folder / "t.csv"))
     assert code == 1
-    assert f"{kept}: 6 tiles in 4 spatial groups; put neighbours into one and keep it as {place}" in text
+    assert f"{kept}: 6 tiles in 4 spatial groups by folder; where neighbours" in text
     assert kept.read_text().splitlines()[:3] == ["id,spatial_group", "far/x,far", "far/y,far"]
     _, text = command("--data", str(folder), "--write-groups", str(place))
-    assert text.splitlines()[-1] == f"{place}: 6 tiles in 4 spatial groups; put neighbours into one"
+    told = "6 tiles in 4 spatial groups by folder; where neighbours are in several, give them one name"
+    assert text.splitlines()[-1] == f"{place}: {told}"
     with pytest.raises(ConfigError, match="--write-groups .*tiles.csv exists"):
         command("--data", str(folder), "--write-groups", str(place))
 
