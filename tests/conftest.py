@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import settings
 
-# What tests share beside them tells, as they do, what was compared.
+# Asserts in modules that tests share say what was compared, as those in tests do.
 pytest.register_assert_rewrite("tests.s4aug", "tests.s4aug_train")
 
 settings.register_profile("s4aug", deadline=None)

@@ -1,29 +1,22 @@
 """Exported files compute what the network does, say what they are, and are whole or absent."""
 
 import ast
-import copy
 import json
-import struct
 import sys
-import types
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
-from torch import nn
 
 import s4aug_train
 from s4aug_train import exporting, formats
-from s4aug_train.cli import main
 from s4aug_train.config import Config
 from s4aug_train.data.layouts import find_tiles
 from s4aug_train.data.normalization import Normalization
 from s4aug_train.data.palette import DEEPGLOBE
 from s4aug_train.data.raster import read_image
-from s4aug_train.data.split import Split
 from s4aug_train.description import Description
 from s4aug_train.engine import Checkpoint, RunFolder
 from s4aug_train.errors import CheckpointError, ConfigError, DamagedError, ExportError, S4AugTrainError
@@ -31,40 +24,10 @@ from s4aug_train.exported import read_exported, read_segmenter
 from s4aug_train.inference import TilePixels, predict_pieces
 from s4aug_train.model import UNet
 from s4aug_train.windows import Windows
+from tests.s4aug_train.exporting_cases import CPU, MEAN, STD, SUFFIXES, call, checkpoint_of, metadata_of, of_all_extras
 
-CPU = torch.device("cpu")
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
 # Beside the sizes that are compared at export: one pixel, a multiple of 32, odd ones, another batch than was traced.
 SIZES = [(1, 1, 1), (1, 96, 32), (4, 33, 47), (2, 128, 161)]
-
-
-def of_all_extras():
-    for package in ("onnx", "onnxscript", "onnxruntime", "safetensors"):
-        pytest.importorskip(package, reason="needs the extra: pip install 's4aug[export]'")
-
-
-def checkpoint_of(network, folder, **settings):
-    """A checkpoint with random weights, of a run on the demo set."""
-    generator = torch.Generator().manual_seed(1)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1, generator=generator)
-            module.running_var.uniform_(0.5, 2, generator=generator)
-    ids = [tile.id for tile in find_tiles(folder).labelled]
-    changes = {"data.path": str(folder), "model.encoder": "resnet18", "train.window": 96, "train.stride": 64}
-    return Checkpoint(
-        step=5,
-        config=Config().updated({**changes, **settings}),
-        classes=DEEPGLOBE,
-        bands=3,
-        dtype="uint8",
-        normalization=Normalization(MEAN, STD, "imagenet"),
-        split=Split(tuple(ids[:3]), tuple(ids[3:6]), tuple(ids[6:])),
-        best=None,
-        network=network.state_dict(),
-        training={},
-    )
 
 
 @pytest.fixture(scope="module")
@@ -143,17 +106,6 @@ def test_an_export_was_compared_on_noise_and_on_the_runs_tiles(name, exports):
     assert export.size == export.path.stat().st_size
 
 
-def metadata_of(path):
-    """As others read it."""
-    if path.suffix == ".onnx":
-        import onnx
-
-        return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
-    content = path.read_bytes()
-    (length,) = struct.unpack("<Q", content[:8])
-    return json.loads(content[8 : 8 + length])["__metadata__"]
-
-
 @pytest.mark.parametrize("name", SUFFIXES)
 def test_each_file_says_all_that_using_it_takes(name, exports, archive):
     metadata = archive[1] if name == "torch-export" else metadata_of(exports[name].path)
@@ -201,92 +153,6 @@ def test_what_predicting_takes_besides_is_in_the_file_too(exports):
         assert (exported.segmenter.bands, exported.segmenter.dtype) == (3, "uint8")
 
 
-class Strided(nn.Module):
-    """Fails unless sides are multiples of 32; logits at stride 4."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 2, stride=2)
-        )
-
-    def forward(self, images):
-        assert images.shape[-2] % 32 == 0
-        return self.layers(images)
-
-
-class Asking(Strided):
-    """Asks for values, which no graph can hold."""
-
-    def forward(self, images):
-        return self.layers(images if images.mean() > 0 else -images)
-
-
-@pytest.fixture
-def own(demo_folder, monkeypatch, tmp_path):
-    """A function that makes a checkpoint file of a network of the user's, `mine:make`."""
-
-    def make(kind):
-        mine = types.ModuleType("mine")
-        mine.make = lambda classes, bands: kind()
-        monkeypatch.setitem(sys.modules, "mine", mine)
-        torch.manual_seed(0)
-        weights = {f"network.{key}": value for key, value in kind().state_dict().items()}
-        checkpoint = checkpoint_of(nn.Module(), demo_folder, **{"model.factory": "mine:make"})
-        replace(checkpoint, network=weights).write(tmp_path / "own.pt")
-        return tmp_path / "own.pt"
-
-    return make
-
-
-@pytest.mark.parametrize("name", ["torch-export", "safetensors", pytest.param("onnx", marks=pytest.mark.slow)])
-def test_a_network_of_the_users_at_a_stride_is_exported_the_same_way(name, own, tmp_path):
-    of_all_extras()
-    given = Strided()
-    before = [(value.requires_grad, value.stride()) for value in given.parameters()]
-    export = s4aug_train.export(own(Strided), tmp_path / f"own{SUFFIXES[name]}", format=name, model=given)
-    assert [parity.what for parity in export.parities] == ["random", "real"]
-    assert all(parity.largest < 5e-6 for parity in export.parities)
-    assert [value.requires_grad for value in given.parameters()] == [grad for grad, _ in before]
-    if name != "torch-export":
-        assert Description.of(metadata_of(export.path), export.path).stride == 4
-
-
-def test_a_network_given_in_python_is_not_compared_with_itself(own, tmp_path):
-    of_all_extras()
-    safetensors = formats.FORMATS["safetensors"]
-
-    def write_other(network, description, path):
-        other = copy.deepcopy(network)
-        nn.init.constant_(other.network.layers[3].bias, 3)
-        nn.init.zeros_(other.network.layers[3].weight)
-        safetensors.write(other, replace(description, weights=exporting.weights_hash(other.state_dict())), path)
-
-    checkpoint = Checkpoint.read(own(Strided))
-    wrong = replace(safetensors, write=write_other)
-    with pytest.raises(ExportError, match="computes something else"):
-        exporting.export_checkpoint(checkpoint, wrong, tmp_path / "own.safetensors", own=Strided())
-
-
-def test_the_code_of_a_users_network_runs_only_where_it_is_named(own, tmp_path):
-    of_all_extras()
-    file, out = own(Strided), tmp_path / "own.safetensors"
-    with pytest.raises(CheckpointError, match="say so with --model mine:make"):
-        s4aug_train.export(file, out, format="safetensors")
-    s4aug_train.export(file, out, format="safetensors", model="mine:make")
-    with pytest.raises(CheckpointError, match="say so with --model mine:make"):
-        read_segmenter(out, CPU)
-    assert read_segmenter(out, CPU, own="mine:make").probabilities(torch.zeros(1, 3, 40, 50)).shape == (1, 6, 40, 50)
-
-
-def test_a_network_that_cannot_be_traced_is_told_with_the_reason_and_leaves_nothing(own, tmp_path):
-    out = tmp_path / "out" / "own.pt2"
-    with pytest.raises(ExportError, match=r"torch.export cannot follow .*; --format safetensors needs no") as caught:
-        s4aug_train.export(own(Asking), out, format="torch-export", model="mine:make")
-    assert "\n" not in str(caught.value)
-    assert list(out.parent.iterdir()) == []
-
-
 def test_a_file_that_computes_something_else_is_an_error_and_an_older_one_stays(run, tmp_path, monkeypatch):
     of_all_extras()
     out = tmp_path / "net.safetensors"
@@ -323,24 +189,6 @@ def test_a_full_disk_leaves_nothing(run, tmp_path, file_limit):
     with file_limit(1 << 20), pytest.raises(S4AugTrainError, match=r"cannot write .*; free some space"):
         s4aug_train.export(run, tmp_path / "net.safetensors", format="safetensors")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_without_the_runs_tiles_the_reason_is_told(own, demo_folder, tmp_path):
-    of_all_extras()
-    file, out = own(Strided), tmp_path / "net.safetensors"
-    found = Checkpoint.read(file)
-    moved = replace(found, config=found.config.updated({"data.path": "/gone"}))
-    moved.write(file)
-    options = {"format": "safetensors", "model": "mine:make"}
-    export = s4aug_train.export(file, out, **options)
-    assert [parity.what for parity in export.parities] == ["random"]
-    assert "/gone" in export.without_real
-    again = s4aug_train.export(file, out, data=demo_folder, **options)
-    assert again.parities[1].images == 4
-    with pytest.raises(S4AugTrainError, match="/nowhere"):
-        s4aug_train.export(file, out, data="/nowhere", **options)
-    in_python = replace(moved, config=moved.config.updated({"data.path": ""}))
-    assert "datasets given in Python" in exporting._real_or_why_not(in_python, None)[1]
 
 
 def test_tiles_of_another_kind_are_not_compared(network, demo_folder):
@@ -434,28 +282,6 @@ class TestReading:
         with pytest.raises(ConfigError, match=rf"needs the package {package}: pip install 's4aug\[export\]'"):
             s4aug_train.export(run, tmp_path / f"net{SUFFIXES[name]}", format=name)
         assert list(tmp_path.iterdir()) == []
-
-
-def call(*arguments, code=0):
-    result = CliRunner().invoke(main, ["export", *map(str, arguments)])
-    assert result.exit_code == code, result.output + result.stderr
-    assert "Traceback" not in result.output + result.stderr
-    return result
-
-
-def test_the_command_prints_the_figures(own, tmp_path):
-    of_all_extras()
-    run = own(Strided)
-    out = tmp_path / "new" / "net.safetensors"
-    lines = call(run, "--format", "safetensors", "--out", out, "--model", "mine:make").stdout.splitlines()
-    assert lines[0].startswith(f"{out}: safetensors, 0.0 MB, step 5, weights ")
-    assert lines[1:] == [
-        "on 6 random images: probabilities differ by up to 0, labels of 0 of 31,071 px (0.0000 %)",
-        "on 4 real images: probabilities differ by up to 0, labels of 0 of 15,630 px (0.0000 %)",
-    ]
-    told = json.loads(call(run, "--format", "safetensors", "--out", out, "--model", "mine:make", "--json").stdout)
-    assert (told["path"], told["size"], told["step"]) == (str(out), out.stat().st_size, 5)
-    assert [parity["largest"] for parity in told["parities"]] == [0, 0]
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,9 @@ import zipfile
 
 import pytest
 import torch
-from click.testing import CliRunner
 
-from s4aug_train.cli import main
 from s4aug_train.engine import RunFolder
-
-
-def call(*arguments, code=0):
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output + result.stderr
-    assert "Traceback" not in result.output + result.stderr
-    return result
+from tests.s4aug_train.command import call
 
 
 @pytest.fixture(scope="module")

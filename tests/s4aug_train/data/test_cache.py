@@ -1,14 +1,8 @@
-"""The cache holds what the files hold, decodes each once, and survives crashes, full disks and rivals."""
+"""The cache holds what the files hold, and decodes each once."""
 
-import errno
 import os
-import shutil
-import subprocess
-import sys
 import tracemalloc
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -20,52 +14,11 @@ from s4aug_train.data import cache, raster
 from s4aug_train.data.cache import cache_folder, load_tiles
 from s4aug_train.data.layouts import TileFile
 from s4aug_train.data.palette import ClassEntry, ClassTable
-from s4aug_train.errors import DataError, S4AugTrainError, UnreadableError
+from s4aug_train.errors import DataError, UnreadableError
+from tests.s4aug_train.data.cache_cases import TABLE, drafts, labels_of, pair, pixels, tiff
 
-TABLE = ClassTable((ClassEntry("a", value=1), ClassEntry("b", value=2), ClassEntry("unknown", value=0, ignored=True)))
+pytestmark = pytest.mark.usefixtures("folder")
 SWAPPED = ClassTable((ClassEntry("b", value=2), ClassEntry("a", value=1)))
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch) -> Path:
-    """The cache of one test."""
-    monkeypatch.setenv("S4AUG_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-def pair(root: Path, name: str = "x", size=(20, 30), mask_size=None, seed=0) -> TileFile:
-    """An RGB image and a mask of values 0 to 2, written by Pillow."""
-    rng = np.random.default_rng(seed)
-    root.mkdir(exist_ok=True)
-    Image.fromarray(rng.integers(0, 256, (*size, 3)).astype(np.uint8)).save(root / f"{name}.png")
-    Image.fromarray(rng.integers(0, 3, mask_size or size).astype(np.uint8)).save(root / f"{name}_mask.png")
-    return TileFile(name, root / f"{name}.png", root / f"{name}_mask.png")
-
-
-def tiff(path: Path, array: np.ndarray, **profile) -> Path:  # [C, H, W]
-    count, height, width = array.shape
-    shape = {"count": count, "height": height, "width": width, "dtype": array.dtype}
-    with rasterio.open(
-        path, "w", driver="GTiff", transform=rasterio.Affine(2, 0, 9, 0, -2, 9), **shape, **profile
-    ) as f:
-        f.write(array)
-    return path
-
-
-def pixels(path: Path) -> np.ndarray:  # [C, H, W]
-    return np.atleast_3d(np.asarray(Image.open(path))).transpose(2, 0, 1)
-
-
-def labels_of(path: Path) -> np.ndarray:  # [H, W] under TABLE
-    return np.array([255, 0, 1], np.uint8)[np.asarray(Image.open(path))]
-
-
-def entries(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.rglob("entry.json"))
-
-
-def drafts(folder: Path) -> list[Path]:
-    return list(folder.rglob(".draft-*"))
 
 
 @pytest.fixture
@@ -163,114 +116,6 @@ def test_another_class_table_decodes_masks_alone_anew(tmp_path, decoded):
     assert decoded == ["x_mask.png"]
     known = np.asarray(first.labels) < 2
     np.testing.assert_array_equal(np.asarray(second.labels)[known], 1 - np.asarray(first.labels)[known])
-
-
-def test_processes_that_fill_one_cache_at_once_do_no_harm(tmp_path, folder):
-    files = [pair(tmp_path / "data", str(i), seed=i) for i in range(6)]
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        results = [pool.submit(load_tiles, files, TABLE) for _ in range(2)]
-        both = [result.result() for result in results]
-    for tiles in both:
-        for tile, file in zip(tiles, files, strict=True):
-            np.testing.assert_array_equal(np.asarray(tile.image), pixels(file.image))
-            np.testing.assert_array_equal(np.asarray(tile.labels), labels_of(file.mask))
-    assert len(entries(folder)) == 12
-    assert drafts(folder) == []
-
-
-@pytest.mark.parametrize(("place", "name"), [(cache, "_decode_image"), (Path, "rename")])
-def test_whoever_finishes_second_takes_the_entry_of_the_first(tmp_path, folder, monkeypatch, place, name):
-    file = TileFile("x", pair(tmp_path / "data").image, None)
-    original, inner = getattr(place, name), []
-
-    def overtaken(*arguments):
-        monkeypatch.setattr(place, name, original)
-        inner.extend(load_tiles([file], TABLE))
-        return original(*arguments)
-
-    monkeypatch.setattr(place, name, overtaken)
-    (outer,) = load_tiles([file], TABLE)
-    assert outer.image.path == inner[0].image.path
-    np.testing.assert_array_equal(np.asarray(outer.image), pixels(file.image))
-    assert len(entries(folder)) == 1
-    assert drafts(folder) == []
-
-
-@pytest.mark.parametrize("failure", [RuntimeError("crash"), MemoryError(), DataError("bad pixels")])
-def test_a_crash_while_decoding_leaves_neither_entry_nor_draft(tmp_path, folder, monkeypatch, failure):
-    file = pair(tmp_path / "data")
-
-    def crashing(info):
-        yield next(iter(raster.read_strips(info, limit_bytes=500)))
-        raise failure
-
-    with monkeypatch.context() as patch:
-        patch.setattr(cache, "read_strips", crashing)
-        with pytest.raises(type(failure)):
-            load_tiles([file], TABLE)
-    assert entries(folder) == drafts(folder) == []
-    (tile,) = load_tiles([file], TABLE)
-    np.testing.assert_array_equal(np.asarray(tile.image), pixels(file.image))
-
-
-def assert_names_the_cure(error: BaseException, folder: Path) -> None:
-    assert "S4AUG_CACHE" in str(error)
-    assert str(folder) in str(error)
-    assert "\n" not in str(error)
-
-
-def test_a_full_disk_is_told_in_one_line_with_the_cure(tmp_path, folder, monkeypatch):
-    def full(self, top, rows):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(cache._ArrayWriter, "write_rows", full)
-    with pytest.raises(S4AugTrainError, match="No space left") as caught:
-        load_tiles([pair(tmp_path / "data")], TABLE)
-    assert_names_the_cure(caught.value, folder)
-    assert entries(folder) == drafts(folder) == []
-
-
-def test_a_cache_folder_that_cannot_be_made_or_written_is_told_in_one_line(tmp_path, folder, monkeypatch):
-    file = pair(tmp_path / "data")
-    folder.write_text("a file in the way")
-    with pytest.raises(S4AugTrainError, match="cannot write the cache") as caught:
-        load_tiles([file], TABLE)
-    assert_names_the_cure(caught.value, folder)
-    folder.unlink()
-
-    # Not by permissions: they do not bind root, as which tests run in containers.
-    def read_only(self, *_, **__):
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    monkeypatch.setattr(Path, "mkdir", read_only)
-    with pytest.raises(S4AugTrainError, match="Read-only file system") as caught:
-        load_tiles([file], TABLE)
-    assert_names_the_cure(caught.value, folder)
-
-
-def test_a_damaged_entry_is_told_in_one_line_with_the_cure(tmp_path, folder):
-    file = TileFile("x", pair(tmp_path / "data").image, None)
-    load_tiles([file], TABLE)
-    (entry,) = entries(folder)
-    (entry / "pixels.npy").rename(tmp_path / "kept.npy")
-    (entry / "pixels.npy").write_bytes((tmp_path / "kept.npy").read_bytes()[:200])
-    cache._mapped.cache_clear()
-    with pytest.raises(S4AugTrainError, match=r"is damaged .*; delete it") as caught:
-        load_tiles([file], TABLE)
-    assert str(entry) in str(caught.value)
-    assert "\n" not in str(caught.value)
-    shutil.rmtree(entry)
-    (tile,) = load_tiles([file], TABLE)
-    np.testing.assert_array_equal(np.asarray(tile.image), pixels(file.image))
-
-
-def test_entries_can_be_read_by_others_where_the_umask_allows(tmp_path, folder):
-    before = os.umask(0o022)
-    try:
-        load_tiles([pair(tmp_path / "data")], TABLE)
-    finally:
-        os.umask(before)
-    assert [path.stat().st_mode & 0o777 for path in entries(folder)] == [0o755, 0o755]
 
 
 def test_strips_together_are_the_whole(tmp_path, monkeypatch):
@@ -397,25 +242,6 @@ def test_the_cache_is_in_the_home_folder_unless_told_otherwise(folder, monkeypat
     assert cache_folder() == Path.home() / ".cache" / "s4aug"
 
 
-def test_drafts_of_yesterday_are_swept_and_those_of_today_kept(demo_folder, tmp_path, monkeypatch):
-    import os
-    import time
-
-    from s4aug_train.data.cache import VERSION
-    from s4aug_train.data.layouts import find_tiles
-    from s4aug_train.data.palette import DEEPGLOBE
-
-    monkeypatch.setenv("S4AUG_CACHE", str(tmp_path))
-    old, new = (tmp_path / f"tiles-v{VERSION}" / "ab" / f".draft-1-{name}" for name in ("old", "new"))
-    for draft in (old, new):
-        draft.mkdir(parents=True)
-    yesterday = time.time() - 25 * 3600
-    os.utime(old, (yesterday, yesterday))
-    load_tiles(list(find_tiles(demo_folder).labelled[:1]), DEEPGLOBE)
-    assert not old.exists()
-    assert new.exists()
-
-
 def test_files_that_cannot_be_decoded_are_left_out_and_named_on_demand(tmp_path):
     files = [pair(tmp_path / "data", name) for name in ("a", "b", "c", "d")]
     files[0].image.write_bytes(b"no picture")
@@ -428,64 +254,3 @@ def test_files_that_cannot_be_decoded_are_left_out_and_named_on_demand(tmp_path)
     assert [tile.id for tile in tiles] == ["c"]
     assert list(told) == [str(files[0].image), str(files[1].mask), str(files[3].image)]
     assert all(name in why and "data.unreadable" not in why for name, why in told.items())
-
-
-def test_a_cache_that_cannot_be_written_is_no_file_to_leave_out(tmp_path, folder):
-    file = pair(tmp_path / "data")
-    folder.write_text("a file in the way")
-    with pytest.raises(S4AugTrainError, match="cannot write the cache"):
-        load_tiles([file], TABLE, on_unreadable=lambda name, why: None)
-
-
-def test_a_limit_of_the_machine_is_no_damage_of_a_file(tmp_path, monkeypatch):
-    (tile,) = load_tiles([pair(tmp_path / "data")], TABLE)
-
-    def full(path, inode):
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    monkeypatch.setattr(cache, "_mapped", full)
-    with pytest.raises(S4AugTrainError, match="Too many open files") as caught:
-        np.asarray(tile.image)
-    assert not isinstance(caught.value, UnreadableError)
-
-
-def test_an_entry_that_vanishes_is_told_with_tile_and_source(tmp_path, folder):
-    file = pair(tmp_path / "data")
-    (tile,) = load_tiles([file], TABLE)
-    np.asarray(tile.labels)
-    shutil.rmtree(folder)
-    with pytest.raises(UnreadableError, match=r"tile x: the cache entry .* of .*x_mask\.png is gone; start again"):
-        np.asarray(tile.labels)
-
-
-# In a process of its own: without the check it would be ended by a signal, and pytest with it.
-CUT_SHORT = """
-import os, sys
-from pathlib import Path
-import numpy as np
-from s4aug_train.data.cache import load_tiles
-from s4aug_train.data.layouts import TileFile
-from s4aug_train.data.palette import DEEPGLOBE
-from s4aug_train.errors import UnreadableError
-
-(tile,) = load_tiles([TileFile("x", Path(sys.argv[1]), None)], DEEPGLOBE)
-whole = np.asarray(tile.image)
-content = tile.image.path.read_bytes()
-os.truncate(tile.image.path, 200)
-try:
-    np.asarray(tile.image[:, 50:])
-except UnreadableError as error:
-    print(error)
-tile.image.path.with_suffix(".new").write_bytes(content)
-tile.image.path.with_suffix(".new").rename(tile.image.path)
-print(np.array_equal(np.asarray(tile.image), whole))
-"""
-
-
-def test_a_file_cut_short_under_its_map_is_an_error_until_another_takes_its_place(tmp_path):
-    file = pair(tmp_path / "data", size=(100, 120))
-    command = [sys.executable, "-c", CUT_SHORT, str(file.image)]
-    told, again = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    assert "tile x: the cache entry" in told
-    assert f"of {file.image} is damaged (200 of 36128 bytes are left)" in told
-    assert again == "True"
