@@ -16,6 +16,7 @@ from benchmarks.curve import picture
 from benchmarks.flatness import theil_sen, verdicts
 from benchmarks.soak import Work, main, parser, soaked, table
 from benchmarks.usage import Usage, descendants, usage
+from s4aug_train.data.synthetic import Demo, write_demo
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc")
@@ -143,7 +144,9 @@ def test_the_results_are_what_the_samples_say(path):
 @needs_proc
 @pytest.mark.parametrize("work", ["small", "calls"])
 def test_a_short_soak_leaves_samples_curve_and_verdict(work, tmp_path, capsys):
-    arguments = [work, "--minutes", "1", "--warmup", "0.5", "--every", "0.5", "--out", tmp_path, "--docs", tmp_path]
+    data = write_demo(tmp_path / "data", Demo(tiles=30, unlabeled=4, size=64))
+    times = ["--minutes", "1.5", "--warmup", "0.5", "--every", "0.5"]
+    arguments = [work, *times, "--data", data, "--out", tmp_path, "--docs", tmp_path]
     main(parser().parse_args([str(argument) for argument in arguments]))
     told = json.loads((tmp_path / f"soak-{work}.json").read_text())
     assert told["exit"] == (143 if work == "small" else -15)

@@ -46,7 +46,7 @@ SORTS = {
     "separators": "a,b=c:d",
 }
 SORT_OF_ALL = "-" + "".join(SORTS.values())
-WIDE = {**SORTS, "tilde": "~", "dash": "-x", "gdal": "GTIFF_DIR:1:x", "lines": "a\nb\x1b[31mc\td", "long": "n" * 200}
+WIDE = {**SORTS, "tilde": "~", "dash": "-x", "gdal": "GTIFF_DIR:1:x", "lines": "a\nb\tc", "long": "n" * 200}
 
 
 def call(*arguments, code=0):
