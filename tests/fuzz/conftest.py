@@ -1,14 +1,9 @@
 """A small world to fuzz in: tiles, a class table, a finished run of a network of two layers."""
 
-import contextlib
-import json
-
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from s4aug_train.cli import main
 from tests.fuzz.network import NAME
 from tests.fuzz.promise import World
 
@@ -30,11 +25,7 @@ def world(tmp_path_factory):
         (root / "classes.csv").write_text(TABLE)
         made = World(root)
         with made.fresh():
-            with contextlib.chdir(made.case):
-                # Not held to a time: it compiles.
-                split = ["--labeled", "3", "--val", "2"]
-                result = CliRunner().invoke(main, ["fit", *DATA, "--out", "run", *split, *SMALL])
-            assert result.exit_code == 0, result.output
+            made.prepare("fit", *DATA, "--out", "run", "--labeled", "3", "--val", "2", *SMALL)
             (made.case / "run").rename(root / "run")
         yield made
 
@@ -49,9 +40,3 @@ def write_pairs(folder, count):
         noise = np.random.default_rng(number).integers(0, 256, (64, 64, 3), np.uint8)
         Image.fromarray(noise).save(folder / "images" / f"{number}.png")
         Image.fromarray(mask).save(folder / "masks" / f"{number}.png")
-
-
-@pytest.fixture(scope="session")
-def manifest(world):
-    """The split of the run."""
-    return json.loads((world.root / "run" / "splits.json").read_text())

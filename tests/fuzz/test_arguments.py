@@ -99,7 +99,7 @@ def test_the_calls_that_are_varied_work(world, command):
     assert held(world, [command, *WORKING[command]]).code == 0
 
 
-@fuzzed(25)
+@fuzzed(12)
 @given(arguments=calls().filter(lambda arguments: not is_long(arguments)))
 @example(arguments=["evaluate", *RUN, "--out", "pipe"])
 @example(arguments=["evaluate", "pipe"])

@@ -64,12 +64,11 @@ def exported(world, request):
     """The name of a format that predict reads, and the run's network in it."""
     with world.fresh() as folder:
         out = folder / f"network.{request.param}"
-        ending = world.ending("export", "../run", "--format", request.param, "--out", str(out), "--model", NAME)
-        assert ending.code == 0
+        world.prepare("export", "../run", "--format", request.param, "--out", out, "--model", NAME)
         return request.param, out.read_bytes()
 
 
-@fuzzed(15)
+@fuzzed(10)
 @given(data=st.data(), name=CALLS)
 def test_a_checkpoint_of_any_bytes_works_or_is_told_of_in_one_line(world, content, data, name):
     with world.fresh() as folder:
@@ -77,7 +76,7 @@ def test_a_checkpoint_of_any_bytes_works_or_is_told_of_in_one_line(world, conten
         world.call(*COMMANDS[name])
 
 
-@fuzzed(20)
+@fuzzed(10)
 @given(data=st.data(), name=CALLS)
 def test_a_checkpoint_of_any_content_works_or_is_told_of_in_one_line(world, content, data, name):
     with world.fresh() as folder:
@@ -201,7 +200,7 @@ def test_an_archive_of_anything_else_is_told_of_in_one_line(world, made):
 PREDICT = ["../data/images/0.png", "--out", "maps", "--model", NAME]
 
 
-@fuzzed(15)
+@fuzzed(10)
 @given(data=st.data())
 def test_an_exported_network_of_any_bytes_works_or_is_told_of_in_one_line(world, exported, data):
     name, content = exported
@@ -210,7 +209,7 @@ def test_an_exported_network_of_any_bytes_works_or_is_told_of_in_one_line(world,
         world.call("predict", f"n.{name}", *PREDICT)
 
 
-@fuzzed(15)
+@fuzzed(10)
 @given(data=st.data())
 def test_an_exported_network_that_tells_anything_of_itself_works_or_is_told_of_in_one_line(world, exported, data):
     name, content = exported

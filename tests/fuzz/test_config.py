@@ -96,7 +96,7 @@ def test_any_assignment_is_taken_or_told_of_in_one_line(given):
     told(lambda: configured(dict(parse_assignment(text) for text in given)))
 
 
-@fuzzed(8)
+@fuzzed(5)
 @given(content=FILES)
 def test_a_run_of_any_file_of_settings_works_or_ends_in_one_line(world, content):
     with world.fresh() as folder:
@@ -104,7 +104,7 @@ def test_a_run_of_any_file_of_settings_works_or_ends_in_one_line(world, content)
         world.call("fit", *DATA, "--config", "settings.yaml", "--out", "run", *SMALL)
 
 
-@fuzzed(8)
+@fuzzed(5)
 @given(given=ASSIGNED)
 @example(given=["train.lr=1e308"])
 @example(given=["train.warmup=" + "9" * 18])

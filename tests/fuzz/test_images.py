@@ -78,7 +78,7 @@ def handed_over(world, part, name, content):
         return folder
 
 
-@fuzzed(10)
+@fuzzed(5)
 @given(part=st.sampled_from(["images", "masks"]), file=FILES)
 @example(part="images", file=("0.png", png(2**31 - 1, 2**31 - 1, 8, 2, EMPTY)))
 @example(part="images", file=("0.png", png(2**31 - 1, 1, 8, 2, EMPTY)))

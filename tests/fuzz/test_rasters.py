@@ -74,7 +74,7 @@ def handed_over(world, name, content, options=()):
         return ending
 
 
-@fuzzed(12)
+@fuzzed(8)
 @given(content=FILES, options=OPTIONS)
 def test_any_raster_works_or_is_told_of_in_one_line(world, content, options):
     handed_over(world, "r.tif", content, options)
@@ -156,7 +156,7 @@ def is_text(content):
         return False
 
 
-@fuzzed(8)
+@fuzzed(5)
 @given(content=mutated_bytes(vrt()).filter(is_text))
 def test_any_vrt_works_or_is_told_of_in_one_line(world, content):
     handed_over(world, "r.vrt", content)

@@ -57,7 +57,7 @@ def test_any_class_table_is_taken_or_told_of_in_one_line(world, content):
             assert ClassTable.read(folder / "again.csv").entries == table.entries
 
 
-@fuzzed(8)
+@fuzzed(5)
 @given(content=CLASSES)
 @example(content=VALUES.encode())
 @example(content=TABLE.replace("red", "[/red]").encode())
@@ -82,7 +82,7 @@ def test_any_groups_are_taken_or_told_of_in_one_line(world, content):
         told(lambda: read_groups(folder))
 
 
-@fuzzed(8)
+@fuzzed(5)
 @given(content=tables(TILES))
 @example(content=TILES.encode())
 def test_a_data_set_with_any_groups_is_divided_or_told_of(world, content):
