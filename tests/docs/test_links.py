@@ -13,6 +13,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 KNOWN = {
     "https://doi.org/10.5194/isprs-annals-V-2-2020-609-2020",
     "https://arxiv.org/abs/1706.04599",
+    "https://www.kaggle.com/datasets/humansintheloop/semantic-segmentation-of-aerial-imagery",
 }
 
 

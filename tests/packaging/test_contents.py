@@ -11,7 +11,9 @@ DATA = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"
 
 def left_out(package: Path, data: list[str]) -> set[str]:
     """Files that a wheel would not hold: data that nobody named, Python in a folder that is no package."""
-    files = [path.relative_to(package) for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    files = [
+        path.relative_to(package) for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    ]
     return {
         path.as_posix()
         for path in files
