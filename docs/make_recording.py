@@ -36,9 +36,9 @@ COMMANDS = (
 )
 TITLE = "A terminal: " + "; ".join(COMMANDS)
 PROMPT = b"\x1b[32m$\x1b[0m "
-WORD_S, SCREEN_S, READING_S = 0.15, 0.3, 2.5  # of the recording
+WORD_S, SCREEN_S, READING_S = 0.15, 0.2, 2.5  # of the recording
 QUIET_S = 0.04  # after which a screen of a program is taken for whole, not half drawn
-MOST_SCREENS = 36  # of a command
+MOST_SCREENS = 30  # of a command
 SHOWN_TILES = 4
 
 
