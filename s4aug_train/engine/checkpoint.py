@@ -226,7 +226,7 @@ def built_network(
     network = own_network(own, classes, bands) if own else UNet(classes, bands, model.encoder)
     try:
         network.load_state_dict(dict(weights))
-    except Exception as error:  # whatever torch meets in tensors that are none of its own
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"the checkpoint's weights do not fit its own settings: {reason}") from error
     if not all(value.isfinite().all() for value in network.state_dict().values()):

@@ -154,7 +154,7 @@ class TrainingState:
                 self.scaler.load_state_dict({**self.scaler.state_dict(), **numbers})
             if self.partner is not None:
                 self.partner.load_state_dict(training["partner"])
-        except Exception as error:  # whatever torch meets in tensors that are none of its own
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise CheckpointError(f"the checkpoint does not fit this network: {reason}") from error
         if not all(value.isfinite().all() for value in self.network.state_dict().values()):
