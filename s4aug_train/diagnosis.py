@@ -47,12 +47,21 @@ class ClassShare:
 
 @dataclass(frozen=True)
 class Seen:
-    """A colour ("255,0,0") or value ("37") of the masks, in how many pixels and tiles."""
+    """A colour ("255,0,0") or value ("37") of the masks.
+
+    Args:
+        item: The colour or value.
+        pixels: That have it.
+        tiles: In which it is.
+        examples: Some of these tiles, those with the most of it first.
+        most: Pixels that have it in the first of them.
+    """
 
     item: str
     pixels: int
     tiles: int
     examples: tuple[str, ...]
+    most: int
 
 
 @dataclass(frozen=True)
@@ -84,10 +93,12 @@ class Report:
         off_palette: What the masks hold beside the class table; counted as ignored.
         observed: What the masks hold, if there is no class table.
         classes: Every real class.
+        ignored: What the class table leaves out, "name: colour or value".
         ignored_share: Of the mask pixels, those without a class: unknown, off palette, nodata.
         nodata_share: Of the image pixels, those that are not real.
         training: Pairs that may be trained on; `--labeled` of them with their masks.
         validation: Pairs that would be held out.
+        held_out: The spatial groups that these are, where tiles.csv divides.
         problems: Fatal ones first.
     """
 
@@ -107,10 +118,12 @@ class Report:
     off_palette: tuple[Seen, ...]
     observed: tuple[Seen, ...]
     classes: tuple[ClassShare, ...]
+    ignored: tuple[str, ...]
     ignored_share: float
     nodata_share: float
     training: int
     validation: int
+    held_out: tuple[str, ...]
     problems: tuple[Problem, ...]
 
     @property
@@ -194,7 +207,10 @@ def _file_problems(report: Report, mismatch: str, usable: int) -> Iterator[Probl
 
 def _off_palette_problem(report: Report) -> Problem:
     pixels = sum(seen.pixels for seen in report.off_palette)
-    items = "; ".join(f"{seen.item} in {seen.tiles} masks" for seen in report.off_palette[:EXAMPLES])
+    items = "; ".join(
+        f"{seen.item} in {seen.tiles} masks, most in that of {seen.examples[0]} ({seen.most} px)"
+        for seen in report.off_palette[:EXAMPLES]
+    )
     return Problem(
         f"{pixels} mask pixels are not in the class table and count as ignored: {items}",
         "add a class for them, or name them 'unknown' in the table, if they are meant",

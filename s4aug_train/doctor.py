@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .config import DataConfig
-from .data.dataset import training_and_validation
+from .data.dataset import Division, division_of
 from .data.decoding import observed
 from .data.layouts import Listing, TileFile
 from .data.palette import IGNORE, ClassEntry, ClassTable
@@ -63,14 +63,14 @@ def inspect(
         workers: Threads that decode.
         on_progress: Called with (tiles done, tiles in all) after every tile.
     """
-    counts, problems = _plan(listing, plan)
+    division, problems = _plan(listing, plan)
     findings = []
     with ThreadPoolExecutor(max_workers=workers) as pool:
         for finding in pool.map(lambda tile: _examine(tile, classes), listing.tiles):
             findings.append(finding)
             if on_progress is not None:
                 on_progress(len(findings), len(listing.tiles))
-    report = _report(listing, classes, mismatch, findings, counts)
+    report = _report(listing, classes, mismatch, findings, division)
     return replace(report, problems=tuple(sorted((*report.problems, *problems), key=lambda problem: not problem.fatal)))
 
 
@@ -152,23 +152,23 @@ def _examine_mask(
     return counts, off, seen
 
 
-def _plan(listing: Listing, plan: DataConfig | None) -> tuple[tuple[int, int], tuple[Problem, ...]]:
+def _plan(listing: Listing, plan: DataConfig | None) -> tuple[Division, tuple[Problem, ...]]:
     """Pairs to train on and to hold out, by tiles.csv or by number, and what is wrong with that."""
-    counts = (0, 0)
+    division = Division(0, 0)
     try:
-        counts = training_and_validation(listing, read_groups(listing.root), plan or DataConfig())
-        check_counts(1 if plan is None else plan.labeled, counts[0])
-        if plan is None and counts[0] < DataConfig.labeled:
+        division = division_of(listing, read_groups(listing.root), plan or DataConfig())
+        check_counts(1 if plan is None else plan.labeled, division.training)
+        if plan is None and division.training < DataConfig.labeled:
             what = f"fewer than the {DataConfig.labeled} labelled tiles that fit draws by default can be trained on"
-            return counts, (Problem(what, f"give fit --labeled {counts[0]} or fewer", fatal=False),)
+            return division, (Problem(what, f"give fit --labeled {division.training} or fewer", fatal=False),)
     except DataError as error:
         what, _, cure = str(error).rpartition("; ")
-        return counts, (Problem(what, cure, fatal=True),)
-    return counts, ()
+        return division, (Problem(what, cure, fatal=True),)
+    return division, ()
 
 
 def _report(
-    listing: Listing, classes: ClassTable | None, mismatch: str, findings: list[_Finding], plan: tuple[int, int]
+    listing: Listing, classes: ClassTable | None, mismatch: str, findings: list[_Finding], division: Division
 ) -> Report:
     images = [finding.image for finding in findings if finding.image]
     mismatches = tuple(finding.mismatch for finding in findings if finding.mismatch)
@@ -193,9 +193,11 @@ def _report(
         "off_palette": _seen((f.tile.id, f.off_palette) for f in used),
         "observed": _seen((f.tile.id, f.observed) for f in used),
         "classes": _class_shares(classes, used),
+        "ignored": () if classes is None else tuple(f"{e.name} ({e.in_masks})" for e in classes.entries if e.ignored),
         "ignored_share": _share(counts[IGNORE], counts.sum()),
-        "training": plan[0],
-        "validation": plan[1],
+        "training": division.training,
+        "validation": division.validation,
+        "held_out": division.groups,
         "nodata_share": _share(sum(f.nodata for f in findings), sum(f.pixels for f in findings)),
     }
     problems = find_problems(Report(**facts, problems=()), classes, mismatch, len(used))
@@ -213,12 +215,16 @@ def _share(part: int, whole: int) -> float:
 def _seen(tiles: Iterable[tuple[str, Counter[str]]]) -> tuple[Seen, ...]:
     """Colours or values over all tiles, the most frequent first."""
     pixels: Counter[str] = Counter()
-    ids: dict[str, list[str]] = {}
+    by_tile: dict[str, Counter[str]] = {}
     for tile_id, counts in tiles:
         pixels.update(counts)
-        for item in counts:
-            ids.setdefault(item, []).append(tile_id)
-    return tuple(Seen(item, count, len(ids[item]), tuple(ids[item][:EXAMPLES])) for item, count in pixels.most_common())
+        for item, count in counts.items():
+            by_tile.setdefault(item, Counter())[tile_id] = count
+    found = []
+    for item, count in pixels.most_common():
+        most = by_tile[item].most_common(EXAMPLES)
+        found.append(Seen(item, count, len(by_tile[item]), tuple(tile for tile, _ in most), most[0][1]))
+    return tuple(found)
 
 
 def _class_shares(classes: ClassTable | None, findings: list[_Finding]) -> tuple[ClassShare, ...]:

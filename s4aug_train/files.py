@@ -102,8 +102,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write `content` to `path` as UTF-8, whole or not at all."""
-    write_bytes(path, content.encode())
+    """Write `content` to `path` as UTF-8, whole or not at all.
+
+    Raises:
+        S4AugTrainError: It holds a name of a file that is no text; or as `atomic_path`.
+    """
+    try:
+        encoded = content.encode()
+    except UnicodeEncodeError as error:
+        line = content[: error.start].rpartition("\n")[2] + content[error.start :].partition("\n")[0]
+        raise S4AugTrainError(f"cannot write {path}: a name in it is not UTF-8 ({line}); rename that file") from error
+    write_bytes(path, encoded)
 
 
 def append_text(path: Path, content: str) -> None:

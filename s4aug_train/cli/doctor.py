@@ -122,12 +122,13 @@ def _overview(report: Report) -> Table:
         ("Labelled tiles", f"{report.pairs:,}"),
         ("Unlabelled tiles", f"{report.unlabelled:,}"),
         ("Training", f"up to {report.training:,} labelled tiles; {report.validation:,} held out for validation"),
+        *([("Groups held out", _some(report.held_out))] if report.held_out else []),
         ("Masks without image", f"{len(report.orphan_masks):,}"),
         ("Sizes (H x W px)", _kinds(report.sizes)),
         ("Bands", _kinds(report.bands)),
         ("Pixels", _kinds(report.dtypes)),
         ("Nodata", f"{report.nodata_share:.2%} of image pixels"),
-        ("Ignored", f"{report.ignored_share:.2%} of mask pixels"),
+        ("Ignored", _ignored(report)),
     ]
     table = Table(show_header=False)
     for name, value in rows:
@@ -135,8 +136,14 @@ def _overview(report: Report) -> Table:
     return table
 
 
+def _ignored(report: Report) -> str:
+    share = f"{report.ignored_share:.2%} of mask pixels"
+    return f"{share}; named in the class table: {', '.join(report.ignored)}" if report.ignored else share
+
+
 def _such_as(seen: Seen) -> str:
-    return ", ".join(seen.examples[:SHOWN_EXAMPLES])
+    """Tiles with the most of it, the first with how many pixels."""
+    return ", ".join([f"{seen.examples[0]} ({seen.most:,} px)", *seen.examples[1:SHOWN_EXAMPLES]])
 
 
 def _sample(item: str) -> Text:
@@ -148,9 +155,12 @@ def _sample(item: str) -> Text:
 
 
 def _kinds(histogram: dict[str, int]) -> str:
-    parts = [f"{kind} ({count:,})" for kind, count in list(histogram.items())[:ROWS]]
-    more = [f"and {len(histogram) - ROWS} more"] if len(histogram) > ROWS else []
-    return ", ".join(parts + more)
+    return _some([f"{kind} ({count:,})" for kind, count in histogram.items()])
+
+
+def _some(items: Sequence[str]) -> str:
+    more = [f"and {len(items) - ROWS} more"] if len(items) > ROWS else []
+    return ", ".join([*items[:ROWS], *more])
 
 
 def _rows(title: str, header: Sequence[str], rows: Sequence[Sequence[str | Text]], *, limit: int = ROWS) -> Table:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from ..config import DataConfig
 from ..errors import DataError, S4AugTrainError, UnreadableError
@@ -94,14 +95,28 @@ def class_table(listing: Listing, config: DataConfig) -> ClassTable:
     return classes
 
 
-def training_and_validation(listing: Listing, groups: Groups | None, config: DataConfig) -> tuple[int, int]:
-    """How many pairs can be trained on and how many are held out, before anything is decoded."""
+class Division(NamedTuple):
+    """Pairs by their use, as far as it is known before anything is decoded.
+
+    Args:
+        training: How many can be trained on.
+        validation: How many are held out.
+        groups: The spatial groups that are held out, where groups decide.
+    """
+
+    training: int
+    validation: int
+    groups: tuple[str, ...] = ()
+
+
+def division_of(listing: Listing, groups: Groups | None, config: DataConfig) -> Division:
+    """What is held out, by groups or by number."""
     pairs = [tile.id for tile in listing.labelled]
     if groups is None:
-        held_out = validation_count(len(pairs), config.val)
-    else:
-        held_out = len(held_out_by_groups(pairs, config.val, config.split_seed, groups)[0])
-    return len(pairs) - held_out, held_out
+        count = validation_count(len(pairs), config.val)
+        return Division(len(pairs) - count, count)
+    held_out = held_out_by_groups(pairs, config.val, config.split_seed, groups)[0]
+    return Division(len(pairs) - len(held_out), len(held_out), groups.names(held_out))
 
 
 def load_dataset(config: DataConfig, seed: int, *, workers: int, on_progress: Progress | None = None) -> Dataset:
@@ -123,7 +138,7 @@ def load_dataset(config: DataConfig, seed: int, *, workers: int, on_progress: Pr
     extra = _external(config, listing)
     files = [*(listing.tiles if config.unpaired else listing.labelled), *extra]
     if split is None:
-        check_counts(config.labeled, training_and_validation(listing, groups, config)[0])
+        check_counts(config.labeled, division_of(listing, groups, config).training)
     else:
         where = Path(config.split or "")
         files = _named(files, split, where)

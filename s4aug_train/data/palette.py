@@ -48,6 +48,13 @@ class ClassEntry:
         if not typed or not all(isinstance(number, int) for number in numbers):
             raise DataError(f"a class is a name, three whole numbers, a whole number, and yes or no; got {self}")
 
+    @property
+    def in_masks(self) -> str:
+        """The pixels that are it, for people: "155,155,155", "0", or both."""
+        held = [] if self.value is None else [str(self.value)]
+        held += [] if self.color is None else [",".join(map(str, self.color))]
+        return " or ".join(held)
+
 
 @dataclass(frozen=True)
 class ClassTable:

@@ -15,6 +15,7 @@ from ..files import content_hash, parse_json, write_json, write_text
 from ..rng import stream_rng
 
 VERSION = 1
+NAMED = 20  # groups that a line names
 PARTS = ("labeled", "unlabeled", "val")
 
 
@@ -99,9 +100,13 @@ class Groups:
     group: Mapping[str, str]
     part: Mapping[str, str]
 
+    def names(self, tiles: Collection[str]) -> tuple[str, ...]:
+        """The groups that some tiles are in."""
+        return tuple(sorted({self.group[tile] for tile in tiles if tile in self.group}))
+
     def together(self, held_out: Collection[str]) -> set[str]:
         """All tiles of the groups that some tiles are in."""
-        names = {self.group[tile] for tile in held_out if tile in self.group}
+        names = set(self.names(held_out))
         return {tile for tile, name in self.group.items() if name in names}
 
     def write(self, path: Path) -> None:
@@ -172,7 +177,7 @@ def draw_split(
 ) -> Split:
     """Hold out a validation set, then draw labelled tiles; both stratified by class presence.
 
-    Labelled sets are nested: with one seed the first 20 of 50 are the 20.
+    Labelled sets are nested: with one seed the 20 tiles of `labeled=20` are among the 50 of `labeled=50`.
 
     Args:
         class_pixels: Pixels of each class, by id, for every tile with a mask.
@@ -263,7 +268,7 @@ def held_out_by_groups(ids: Sequence[str], val: int, seed: int, groups: Groups) 
                 f"tiles.csv names validation tiles, such as {named}, but none is a tile with a mask here, such as "
                 f"{min(ids, default='(none)')}; make its ids those of the tiles"
             )
-        return held_out, f"{len(held_out)} tiles named in tiles.csv"
+        return held_out, f"{len(held_out)} tiles named in tiles.csv ({_listed(groups.names(held_out))})"
     members: dict[str, list[str]] = {}
     for tile in ids:
         if tile not in groups.group:
@@ -275,7 +280,12 @@ def held_out_by_groups(ids: Sequence[str], val: int, seed: int, groups: Groups) 
     for i in stream_rng(seed, 0, "val").permutation(len(names)):
         if len(chosen) < validation_count(len(ids), val):
             chosen.update(members[names[i]])
-    return chosen, f"{len(chosen)} tiles in whole spatial groups by seed {seed}"
+    return chosen, f"{len(chosen)} tiles in whole spatial groups ({_listed(groups.names(chosen))}) by seed {seed}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

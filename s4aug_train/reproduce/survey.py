@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..config import Config
-from ..data.dataset import Progress, class_table, list_tiles, load_dataset, training_and_validation
+from ..data.dataset import Progress, class_table, division_of, list_tiles, load_dataset
 from ..data.palette import DEEPGLOBE
 from ..data.raster import read_info
 from ..data.split import read_groups
@@ -61,7 +61,7 @@ def surveyed(config: Config, labels: Sequence[int], on_progress: Progress | None
     """
     listing = list_tiles(config.data, on_progress)
     classes = class_table(listing, config.data)
-    training, val = training_and_validation(listing, read_groups(listing.root), config.data)
+    training, val, _ = division_of(listing, read_groups(listing.root), config.data)
     wanted = max(labels)
     # One at least is left without its label.
     if wanted >= training:

@@ -15,6 +15,7 @@ from s4aug_train.data.layouts import choose_classes, find_tiles
 from s4aug_train.data.palette import DEEPGLOBE, ClassEntry, ClassTable
 from s4aug_train.doctor import Report, inspect, proposed_classes
 from s4aug_train.errors import ConfigError
+from tests.s4aug_train.command import failure
 
 DATA = Path(os.environ.get("S4AUG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 TABLE = ClassTable((ClassEntry("a", value=1), ClassEntry("b", value=2), ClassEntry("unknown", value=0, ignored=True)))
@@ -113,6 +114,34 @@ def test_off_palette_values_are_counted_with_examples_and_not_fatal(folder):
     assert [(s.item, s.pixels, s.tiles, s.examples) for s in report.off_palette] == [("9", 5, 1, ("y",))]
     assert report.ok
     assert "5 mask pixels are not in the class table" in report.problems[0].what
+
+
+def test_of_a_colour_without_a_class_the_tile_with_the_most_of_it_is_named_first(folder):
+    planted = {"x": 2, "y": 9, "z": 5}
+    for name, count in planted.items():
+        mask = np.ones((20, 30), np.uint8)
+        mask[3, :count] = 9
+        save(folder / f"masks/{name}.png", mask)
+    report = examine(folder)
+    (seen,) = report.off_palette
+    assert (seen.pixels, seen.tiles, seen.examples, seen.most) == (16, 3, ("y", "z", "x"), 9)
+    assert "9 in 3 masks, most in that of y (9 px)" in " ".join(problem.what for problem in report.problems)
+    shown = io.StringIO()
+    print_report(report, Console(file=shown))
+    assert "y (9 px), z" in shown.getvalue()
+
+
+def test_what_the_table_ignores_is_named(folder):
+    assert examine(folder).ignored == ("unknown (0)",)
+    assert examine(folder, None).ignored == ()
+    both = ClassTable(
+        (ClassEntry("a", (9, 9, 9), 1), ClassEntry("void", (0, 0, 0), 0, True), ClassEntry("b", (1, 1, 1), 7, True))
+    )
+    report = examine(folder, both)
+    assert report.ignored == ("void (0 or 0,0,0)", "b (7 or 1,1,1)")
+    shown = io.StringIO()
+    print_report(report, Console(file=shown, width=120))
+    assert "named in the class table: void (0 or 0,0,0), b (7 or 1,1,1)" in shown.getvalue()
 
 
 def test_without_a_class_table_the_values_are_counted_and_proposed(folder):
@@ -234,6 +263,18 @@ def test_the_command_writes_groups_for_the_folder_of_the_data_and_spares_a_file_
         command("--data", str(folder), "--write-groups", str(place))
 
 
+def test_groups_of_names_that_are_no_text_are_refused_in_one_line(folder):
+    name = os.fsdecode(b"a\xff")
+    try:
+        for part in ("images", "masks"):
+            (folder / part / "x.png").rename(folder / part / f"{name}.png")
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes no such names")
+    line = failure("doctor", "--data", folder, "--write-groups", folder / "tiles.csv")
+    assert r"tiles.csv: a name in it is not UTF-8 (a\udcff,a\udcff); rename that file" in line
+    assert not (folder / "tiles.csv").exists()
+
+
 def test_what_is_written_is_told_beside_the_json(folder):
     arguments = ["--data", str(folder), "--json", "--write-classes", str(folder / "t.csv")]
     result = CliRunner().invoke(doctor_command, arguments, catch_exceptions=False)
@@ -311,13 +352,13 @@ def test_the_report_tells_what_would_be_trained_on_and_held_out(demo_folder, tmp
     import shutil
 
     report = inspect(find_tiles(demo_folder), DEEPGLOBE)
-    assert (report.training, report.validation) == (9, 3)
+    assert (report.training, report.validation, report.held_out) == (9, 3, ())
     copy = shutil.copytree(demo_folder, tmp_path / "copy")
     ids = [tile.id for tile in find_tiles(copy).labelled]
     rows = [f"{tile},{i},{'val' if i < 5 else 'train'}" for i, tile in enumerate(ids)]
     (copy / "tiles.csv").write_text("\n".join(["id,spatial_group,split", *rows]))
     report = inspect(find_tiles(copy), DEEPGLOBE)
-    assert (report.training, report.validation) == (7, 5)
+    assert (report.training, report.validation, report.held_out) == (7, 5, ("0", "1", "2", "3", "4"))
     (copy / "tiles.csv").write_text("id,group\n1,2\n")
     report = inspect(find_tiles(copy), DEEPGLOBE)
     assert not report.ok

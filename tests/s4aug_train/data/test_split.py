@@ -155,6 +155,7 @@ def test_groups_never_straddle_training_and_validation(seed):
     held_out = {groups.group[tile] for tile in split.val}
     assert held_out.isdisjoint(groups.group[tile] for tile in (*split.labeled, *split.unlabeled))
     assert 10 <= len(split.val) < 10 + 7
+    assert f"{len(split.val)} tiles in whole spatial groups ({', '.join(sorted(held_out))}) by seed {seed}" in split.how
 
 
 def test_tiles_named_in_tiles_csv_are_the_validation_set(tmp_path):
@@ -163,7 +164,11 @@ def test_tiles_named_in_tiles_csv_are_the_validation_set(tmp_path):
     csv_of(tmp_path, "id,spatial_group,split", *lines, "elsewhere,g2,val")
     split = drawn(tiles(), val=3, groups=read_groups(tmp_path))
     assert split.val == (*ids[10:15], *ids[35:40])
-    assert "10 tiles named in tiles.csv" in split.how
+    assert "10 tiles named in tiles.csv (g2, g7)" in split.how
+    each = Groups({tile: tile for tile in ids}, {})
+    how = drawn(tiles(), val=23, groups=each).how
+    assert how.count(", t") == 19
+    assert " and 3 more) by seed" in how
 
 
 def test_a_tiles_csv_whose_validation_tiles_are_all_foreign_is_refused(tmp_path):
