@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from .comparison import compare as compare
     from .config import Config as Config
     from .data.own import OwnData as OwnData
-    from .engine import RunFolder as RunFolder
     from .errors import S4AugTrainError as S4AugTrainError
     from .presets import configured as configured
+    from .run import RunFolder as RunFolder
 
 # Loaded when they are asked for: torch takes seconds, which `s4aug-train --help` need not wait for.
 HOMES = {
@@ -30,7 +30,7 @@ HOMES = {
     "compare": "comparison",
     "Config": "config",
     "OwnData": "data.own",
-    "RunFolder": "engine",
+    "RunFolder": "run",
     "S4AugTrainError": "errors",
     "configured": "presets",
 }

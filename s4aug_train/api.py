@@ -9,15 +9,16 @@ from torch import nn
 from .config import Config
 from .data.dataset import Progress
 from .data.own import OwnData
-from .engine import RunFolder, begun_by, claim, fresh_run, held, newest
+from .engine import newest
 from .errors import ConfigError
 from .examination import assess as assess
 from .examination import evaluate as evaluate
 from .exporting import export as export
 from .gathering import report as report
+from .launch import here
 from .mapmaking import predict as predict
-from .ranks import here
 from .records import EvaluationRecord, Record
+from .run import RunFolder, begun_by, claim, fresh_run, held
 from .training import training
 
 
@@ -69,14 +70,14 @@ def fit(
     """
     if resume and (out is None or overwrite):
         raise ConfigError("resume=True needs out, and excludes overwrite=True")
-    ranks = here()
-    if out is not None and begun_by(RunFolder(Path(out)), ranks):
+    rank = here()
+    if out is not None and begun_by(RunFolder(Path(out)), rank):
         resume, overwrite = True, False
     if out is not None:
-        claim(RunFolder(Path(out)), resume=resume, overwrite=overwrite, ranks=ranks)
-    run = RunFolder(Path(out)) if out is not None else fresh_run(Path("runs"), config.method.name, ranks)
+        claim(RunFolder(Path(out)), resume=resume, overwrite=overwrite, rank=rank)
+    run = RunFolder(Path(out)) if out is not None else fresh_run(Path("runs"), config.method.name, rank)
     last = None
-    with held(run, ranks):
+    with held(run, rank):
         found = newest(run) if resume else None
         for record in training(
             config,

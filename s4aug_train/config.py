@@ -17,6 +17,9 @@ from yaml.constructor import ConstructorError
 from .errors import ConfigError
 from .limits import check, shown
 
+# What a run has for the name of a network that was given as an object.
+GIVEN = "given in Python"
+
 
 @dataclass(frozen=True)
 class DataConfig:

@@ -17,12 +17,14 @@ from .data.palette import ClassTable
 from .data.pool import check_alike
 from .data.readable import first_readable
 from .data.split import Split
-from .engine import Checkpoint, choose_device, find_checkpoint
+from .engine import Checkpoint, choose_device
 from .errors import CheckpointError, ConfigError, DataError
 from .files import real_path
+from .launch import here
 from .preparation import named
-from .ranks import here, joined
+from .ranks import joined
 from .records import EvaluationRecord, LeftOut, Note
+from .run import find_checkpoint
 from .tta import Averaging
 from .windows import Windows
 

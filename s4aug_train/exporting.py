@@ -11,12 +11,13 @@ from .config import DataConfig
 from .data.dataset import Progress, list_tiles
 from .data.raster import read_image, read_info, read_valid
 from .description import Description
-from .engine import Checkpoint, find_checkpoint
+from .engine import Checkpoint
 from .errors import DataError, ExportError
 from .files import atomic_path
 from .formats import Format, format_of
 from .model import OwnNetwork
 from .parity import Parity, Sample, compare, random_samples
+from .run import find_checkpoint
 from .segmenter import Segmenter, weights_hash
 
 LIMIT = 1e-4  # of the difference of a probability

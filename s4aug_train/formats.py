@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from .deployed import Deployed
 from .description import Description
-from .errors import ConfigError, ExportError
+from .errors import ExportError
 from .exported import onnx_runner, onnx_session, read_safetensors
 from .imports import of_extra
+from .limits import check_export
 from .parity import Sample
 
 EXAMPLE = (2, 64, 96)  # batch and sides of what is traced
@@ -32,14 +33,12 @@ class Format:
 
     Args:
         name: As --format takes it.
-        suffix: Of its files.
         write: Writes a network (on the CPU, in evaluation mode) and what it tells of itself to a file.
         open: A written file as a function from samples to probabilities; the network of the user's, if it was one.
         packages: Of the extra `export`, all of which it takes.
     """
 
     name: str
-    suffix: str
     write: Callable[[nn.Module, Description, Path], None]
     open: Callable[[Path, Own], Run]
     packages: tuple[str, ...] = ()
@@ -60,12 +59,8 @@ def format_of(name: str, out: Path) -> Format:
     Raises:
         ConfigError: There is no such format, or the file's name ends otherwise.
     """
-    if name not in FORMATS:
-        raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, got {name!r}")
-    found = FORMATS[name]
-    if out.suffix.lower() != found.suffix:
-        raise ConfigError(f"--out {out} must end in {found.suffix} for the format {name}")
-    return found
+    check_export(name, out)
+    return FORMATS[name]
 
 
 def _write_safetensors(network: nn.Module, description: Description, path: Path) -> None:
@@ -117,9 +112,9 @@ def _open_torch_export(path: Path, own: Own) -> Run:
 FORMATS = {
     form.name: form
     for form in (
-        Format("onnx", ".onnx", _write_onnx, _open_onnx, ("onnx", "onnxscript", "onnxruntime")),
-        Format("torch-export", ".pt2", _write_torch_export, _open_torch_export),
-        Format("safetensors", ".safetensors", _write_safetensors, _open_safetensors, ("safetensors",)),
+        Format("onnx", _write_onnx, _open_onnx, ("onnx", "onnxscript", "onnxruntime")),
+        Format("torch-export", _write_torch_export, _open_torch_export),
+        Format("safetensors", _write_safetensors, _open_safetensors, ("safetensors",)),
     )
 }
 

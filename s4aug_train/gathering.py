@@ -16,8 +16,8 @@ from .errors import CheckpointError, ConfigError, DataError
 from .evaluation import assess
 from .examination import settled, tiles_of
 from .files import write_text
+from .launch import here
 from .preparation import named
-from .ranks import here
 from .records import LeftOut, Note
 from .reporting import Gathered, page
 from .reporting.folders import Place, counts_of, places_of, read_run

@@ -3,6 +3,7 @@
 import math
 import reprlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
@@ -35,6 +36,8 @@ CHOICES = {
     "train.precision": ("fp32", "bf16", "fp16", "auto"),
     "train.pool": ("auto", "device", "map"),
 }
+# Formats of export, and how their files end.
+SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
 AT_LEAST = {
     "data.labeled": 1,
     "data.val": 0,
@@ -88,6 +91,18 @@ SHARES = (
     "method.semi_start",
     "train.momentum",
 )
+
+
+def check_export(format: str, out: Path) -> None:
+    """Hold a file of export to a format.
+
+    Raises:
+        ConfigError: There is no such format, or the file's name ends otherwise.
+    """
+    if format not in SUFFIXES:
+        raise ConfigError(f"--format must be one of {', '.join(SUFFIXES)}, got {format!r}")
+    if out.suffix.lower() != SUFFIXES[format]:
+        raise ConfigError(f"--out {out} must end in {SUFFIXES[format]} for the format {format}")
 
 
 def shown(value: object) -> str:

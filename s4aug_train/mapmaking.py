@@ -9,13 +9,15 @@ from torch import nn
 from .config import Config, MethodConfig
 from .data.dataset import Progress
 from .data.scene import Reading
-from .engine import Checkpoint, choose_device, find_checkpoint
+from .engine import Checkpoint, choose_device
 from .errors import ConfigError
 from .exported import is_exported, read_exported
 from .jobs import jobs_of
+from .launch import Rank, here
 from .prediction import Made, MapRequest, predict_maps
 from .preparation import named
-from .ranks import Ranks, here, joined
+from .ranks import joined
+from .run import find_checkpoint
 from .segmenter import Segmenter
 from .tta import Averaging
 from .windows import Windows
@@ -101,19 +103,19 @@ class _Trained(NamedTuple):
     method: MethodConfig
 
 
-def _trained(path: Path, given: Mapping[str, Any], model: nn.Module | None, ranks: Ranks) -> _Trained:
+def _trained(path: Path, given: Mapping[str, Any], model: nn.Module | None, rank: Rank) -> _Trained:
     """What a run folder, a checkpoint or an exported file holds, on the device that is asked for."""
     own = model or given.get("model.factory")
     if is_exported(path):
         train = Config().updated(given).train
         # Of onnxruntime's builds only some run on a GPU.
         on_cpu = train.device == "auto" and path.suffix.lower() == ".onnx"
-        device = choose_device("cpu" if on_cpu else train.device, ranks)
+        device = choose_device("cpu" if on_cpu else train.device, rank)
         segmenter, description = read_exported(path, device, train.precision, own)
         return _Trained(segmenter, description.window, description.method)
     checkpoint = Checkpoint.read(find_checkpoint(path))
     config = checkpoint.config.updated(given)
-    device = choose_device(config.train.device, ranks)
+    device = choose_device(config.train.device, rank)
     return _Trained(checkpoint.segmenter(device, config.train.precision, own), config.train.window, config.method)
 
 

@@ -1,12 +1,10 @@
-"""The processes of a run, as torchrun starts them: which one this is, and what they do together."""
+"""The processes of a run, as torchrun starts them, and what they do together."""
 
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -16,39 +14,29 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from .errors import ConfigError
+from .launch import Rank, here
 
 # How long a process waits for the others in a step, and where one does work for all, such as decoding tiles.
 STEP_PATIENCE = timedelta(minutes=30)
 WORK_PATIENCE = timedelta(days=1)
-NAMES = {"rank": "RANK", "count": "WORLD_SIZE", "local": "LOCAL_RANK", "local_count": "LOCAL_WORLD_SIZE"}
 
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """The processes of a run; with one, everything here does nothing.
+class Ranks(Rank):
+    """The processes of a run as one of them sees them; with one, everything here does nothing.
 
     Args:
-        rank: Of this process, from 0.
-        count: Of processes.
-        local: Of this process among those of its machine.
-        local_count: Of processes on its machine.
-        launch: Of torchrun on this machine: one name for all attempts that it makes; empty without torchrun.
+        rank: As in `Rank`, as are all that are not named here.
+        count: As in `Rank`.
+        local: As in `Rank`.
+        local_count: As in `Rank`.
+        launch: As in `Rank`.
         patient: Group of processes that wait for work that one does for all; None with one.
     """
 
-    rank: int = 0
-    count: int = 1
-    local: int = 0
-    local_count: int = 1
-    launch: str = ""
     patient: Any = field(default=None, compare=False)
-
-    @property
-    def first(self) -> bool:
-        """Whether this is the process that writes."""
-        return self.rank == 0
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean over the processes, float32, without gradient and without asking the host."""
@@ -118,28 +106,6 @@ class Ranks:
 ALONE = Ranks()
 
 
-def here() -> Ranks:
-    """What torchrun says in the environment; one process without it.
-
-    Raises:
-        ConfigError: What it says is no number.
-    """
-    said = {field: os.environ.get(name) for field, name in NAMES.items()}
-    launch = _launch(os.environ.get("TORCHELASTIC_ERROR_FILE", ""))
-    if None in said.values():
-        return ALONE
-    try:
-        return Ranks(**{field: int(text or "") for field, text in said.items()}, launch=launch)
-    except ValueError as error:
-        raise ConfigError(f"{', '.join(NAMES.values())} must be numbers, got {said}; start by torchrun") from error
-
-
-def _launch(error_file: str) -> str:
-    """Where torchrun keeps what its processes say, `LAUNCH/attempt_N/RANK/error.json`: new for each launch."""
-    parents = Path(error_file).parents
-    return str(parents[2]) if len(parents) > 2 else ""
-
-
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
     """Take a place among the processes of the run; a group that the caller has formed before is used as it is.
@@ -150,7 +116,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     Raises:
         ConfigError: The others cannot be reached.
     """
-    ranks, formed = here(), dist.is_initialized()
+    ranks, formed = Ranks(**vars(here())), dist.is_initialized()
     if ranks.count == 1:
         yield ranks
         return

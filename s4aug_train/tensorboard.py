@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from .data.palette import ClassTable
-from .engine import Loader, RunFolder, TrainingState
+from .engine import Loader, TrainingState
 from .errors import ConfigError, S4AugTrainError
 from .panels import ROWS, draw_panel
 from .records import EvaluationRecord, Note, Record, Stopped, read_metrics
+from .run import RunFolder
 
 
 class Writing(NamedTuple):

@@ -7,29 +7,18 @@ from pathlib import Path
 
 from torch import nn
 
-from .config import Config, TrainConfig
+from .config import GIVEN, Config, TrainConfig
 from .data.dataset import Dataset, Progress
 from .data.own import OwnData
-from .engine import (
-    Checkpoint,
-    Loader,
-    RunFolder,
-    TrainingState,
-    choose_device,
-    chosen_precision,
-    clear,
-    environment,
-    set_aside,
-    tidy,
-    train,
-)
+from .engine import Checkpoint, Loader, TrainingState, choose_device, chosen_precision, environment, train
 from .evaluation import evaluate
 from .files import write_json, write_text
 from .guards import Guards, hints
-from .model import GIVEN
+from .launch import here
 from .preparation import check_together, make_loader, named, prepared
-from .ranks import Ranks, here, joined
+from .ranks import Ranks, joined
 from .records import EvaluationRecord, LeftOut, MetricsFile, Note, Record, read_metrics
+from .run import RunFolder, clear, set_aside, tidy
 from .segmenter import Segmenter
 from .tensorboard import Board, check_tensorboard, state_panel
 from .windows import Windows
@@ -51,7 +40,7 @@ def training(
 
     Args:
         config: All settings.
-        run: The folder it writes to; see `engine.claim` for whether it may.
+        run: The folder it writes to; see `run.claim` for whether it may.
         model: A network in place of the one that the settings name.
         data: Datasets in place of the folder that the settings name.
         resume: A checkpoint to go on from.

@@ -230,8 +230,9 @@ def test_gradients_are_allowed_where_only_deterministic_algorithms_are():
 def short_run(tmp_path, monkeypatch):
     """A function that trains 12 steps on the GPU and gives the records and the final weights."""
     from s4aug_train.data.synthetic import Demo, write_demo
-    from s4aug_train.engine import Checkpoint, RunFolder
+    from s4aug_train.engine import Checkpoint
     from s4aug_train.presets import configured
+    from s4aug_train.run import RunFolder
     from s4aug_train.training import training
 
     monkeypatch.setenv("S4AUG_CACHE", str(tmp_path / "cache"))

@@ -27,8 +27,8 @@ FLOORS = {
     ],
     "s4aug_train": [
         {"errors"},
-        {"files", "rng", "limits", "imports", "tensors", "ranks", "ahead", "windows", "resampling"},
-        {"config"},
+        {"files", "rng", "limits", "imports", "tensors", "launch", "ahead", "windows", "resampling"},
+        {"config", "ranks", "run"},
         {"presets"},
         {"records"},
         {"data.", "model.", "guards"},

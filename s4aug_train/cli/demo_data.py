@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ..data.synthetic import Demo, write_demo
+from ..data.demo import Demo
 from .line import one_line
 from .reporter import Reporter
 
@@ -19,10 +19,13 @@ from .reporter import Reporter
 @click.option("--seed", type=click.IntRange(0), default=Demo.seed, show_default=True)
 def demo_data(folder: Path, tiles: int, unlabeled: int, size: int, seed: int) -> None:
     """Write a made-up land-cover set to FOLDER, in the official DeepGlobe layout."""
+    demo = Demo(tiles, unlabeled, size, seed)
+    from ..data.synthetic import write_demo
+
     with Reporter() as reporter:
         write_demo(
             folder,
-            Demo(tiles, unlabeled, size, seed),
+            demo,
             on_progress=lambda done, total: reporter.progress("making tiles", done, total),
         )
     click.echo(

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -11,17 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from ..config import Config
-from ..data.dataset import list_tiles
-from ..data.layouts import Listing, choose_classes
-from ..data.palette import ClassTable
-from ..data.split import groups_by_folder
-from ..diagnosis import Seen
-from ..doctor import Report, inspect, proposed_classes
 from ..errors import DataError
 from ..files import shell_path
 from .line import one_line
 from .options import data_options, refuse_existing, require_data, settings_of, split_options
 from .reporter import Reporter
+
+if TYPE_CHECKING:
+    from ..data.layouts import Listing
+    from ..data.palette import ClassTable
+    from ..diagnosis import Report, Seen
 
 ROWS = 20  # shown of a table of colours, files or sizes
 SHOWN_EXAMPLES = 2  # tiles that hold a colour; --json has more
@@ -43,6 +42,10 @@ def doctor(
     for path, option in ((write_classes, "--write-classes"), (write_groups, "--write-groups")):
         if path is not None:
             refuse_existing(path, option)
+    from ..data.dataset import list_tiles
+    from ..data.layouts import choose_classes
+    from ..doctor import inspect
+
     with Reporter() as reporter:
         listing = list_tiles(config, reporter.progress)
         classes = choose_classes(listing, Path(config.classes) if config.classes else None)
@@ -64,8 +67,10 @@ def doctor(
     context.exit(0 if report.ok else 1)
 
 
-def _write_classes(path: Path, known: ClassTable | None, report: Report) -> str:
+def _write_classes(path: Path, known: "ClassTable | None", report: "Report") -> str:
     """Write the class table, or a proposal, and say so."""
+    from ..doctor import proposed_classes
+
     classes = known or proposed_classes(report)
     if classes is None:
         raise DataError(f"cannot propose classes for {path}: the masks hold too many values; write it by hand")
@@ -77,8 +82,10 @@ def _write_classes(path: Path, known: ClassTable | None, report: Report) -> str:
     )
 
 
-def _write_groups(path: Path, listing: Listing) -> str:
+def _write_groups(path: Path, listing: "Listing") -> str:
     """Write spatial groups to begin with, and say so."""
+    from ..data.split import groups_by_folder
+
     groups = groups_by_folder([tile.id for tile in listing.tiles])
     groups.write(path)
     count = len(set(groups.group.values()))
@@ -88,7 +95,7 @@ def _write_groups(path: Path, listing: Listing) -> str:
     return f"{tiles}; where neighbours are in several, give them one name{keep}"
 
 
-def print_report(report: Report, console: Console) -> None:
+def print_report(report: "Report", console: Console) -> None:
     """Print a report for people."""
     console.print(_overview(report))
     for table in _tables(report):
@@ -99,7 +106,7 @@ def print_report(report: Report, console: Console) -> None:
     console.print("Training can start." if report.ok else "Training would fail.")
 
 
-def _tables(report: Report) -> Iterator[Table]:
+def _tables(report: "Report") -> Iterator[Table]:
     if report.classes:
         classes = [(c.name, f"{c.pixels:,}", f"{c.share:.2%}", f"{c.tiles:,}") for c in report.classes]
         yield _rows("Classes", ("Class", "Pixels", "Share", "Tiles"), classes, limit=255)
@@ -115,7 +122,7 @@ def _tables(report: Report) -> Iterator[Table]:
         yield _rows("Files that cannot be used", ("File", "Reason"), faults)
 
 
-def _overview(report: Report) -> Table:
+def _overview(report: "Report") -> Table:
     rows = [
         ("Data set", report.root),
         ("Layout", "; ".join((report.layout, *report.notes))),
@@ -136,12 +143,12 @@ def _overview(report: Report) -> Table:
     return table
 
 
-def _ignored(report: Report) -> str:
+def _ignored(report: "Report") -> str:
     share = f"{report.ignored_share:.2%} of mask pixels"
     return f"{share}; named in the class table: {', '.join(report.ignored)}" if report.ignored else share
 
 
-def _such_as(seen: Seen) -> str:
+def _such_as(seen: "Seen") -> str:
     """Tiles with the most of it, the first with how many pixels."""
     return ", ".join([f"{seen.examples[0]} ({seen.most:,} px)", *seen.examples[1:SHOWN_EXAMPLES]])
 

@@ -3,20 +3,21 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
-from ..assessment import Assessment
-from ..comparison import Comparison, compare
 from ..errors import ConfigError
-from ..examination import assess_all
 from ..files import write_json
-from ..ranks import here
-from .assessed import print_assessment, print_comparison, print_confusion
-from .options import data_options, device_options, model_option, set_option, settings_of, split_choice
+from ..launch import here
+from ..run import find_checkpoint
+from .options import data_options, device_options, model_option, require_changed, set_option, settings_of, split_choice
 from .reporter import Reporter
+
+if TYPE_CHECKING:
+    from ..assessment import Assessment
+    from ..comparison import Comparison
 
 
 @click.command()
@@ -47,11 +48,17 @@ def evaluate(
     """Evaluate RUN (a run folder or a checkpoint file): IoU by class over one confusion matrix."""
     if out is not None and out.is_dir():
         raise ConfigError(f"--out {out} is a folder; give a file")
-    changes, ranks = settings_of(options, assignments), here()
-    with Reporter(quiet=not ranks.first) as reporter:
+    changes, rank = settings_of(options, assignments), here()
+    runs = [run, against] if against else [run]
+    for each in runs:
+        find_checkpoint(each)
+    require_changed(changes, split)
+    from ..examination import assess_all
+
+    with Reporter(quiet=not rank.first) as reporter:
         show = reporter.line
         found = assess_all(
-            [run, against] if against else [run],
+            runs,
             changes,
             split=split,
             tta=tta,
@@ -59,14 +66,17 @@ def evaluate(
             on_note=lambda note: show(note.text),
             on_progress=reporter.progress,
         )
-    if ranks.first:
+    if rank.first:
         _tell(found, run, against, confusion=confusion, as_json=as_json, out=out)
 
 
 def _tell(
-    found: list[Assessment], run: Path, against: Path | None, *, confusion: bool, as_json: bool, out: Path | None
+    found: "list[Assessment]", run: Path, against: Path | None, *, confusion: bool, as_json: bool, out: Path | None
 ) -> None:
     """Print and write what was found."""
+    from ..comparison import compare
+    from .assessed import print_assessment, print_comparison, print_confusion
+
     first, last = found[0], found[-1]
     intervals = first.intervals()
     comparison = None if against is None else compare(first, last)
@@ -84,7 +94,9 @@ def _tell(
         write_json(out, told)
 
 
-def _comparison_json(other: Assessment, against: Path | None, comparison: Comparison | None) -> dict[str, Any] | None:
+def _comparison_json(
+    other: "Assessment", against: Path | None, comparison: "Comparison | None"
+) -> dict[str, Any] | None:
     if comparison is None:
         return None
     told = {"against": str(against), "step": other.step, "miou": other.miou, "iou": other.iou()}

@@ -2,25 +2,25 @@
 
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
 from ..config import Config, read_settings
-from ..engine import Resumption, RunFolder, begun_by, chosen, claim, find_checkpoint, fresh_run, held, newest
 from ..errors import ConfigError
 from ..files import shell_path
-from ..presets import ABOUT, configured
-from ..ranks import here
+from ..launch import here
+from ..presets import configured
 from ..records import EvaluationRecord, Stopped, read_metrics
-from ..training import training
+from ..run import RunFolder, begun_by, claim, find_checkpoint, fresh_run, held
 from .line import one_line
 from .options import (
     data_options,
     device_options,
     method_option,
     model_option,
+    preset_option,
     require_data,
     require_named,
     set_option,
@@ -30,18 +30,16 @@ from .options import (
 from .reporter import Reporter, evaluation_table
 from .signals import noted_signals
 
+if TYPE_CHECKING:
+    from ..engine import Resumption
+
 
 @click.command()
 @data_options
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; by default a fresh one in runs/.")
 @method_option
 @model_option
-@click.option(
-    "--preset",
-    "preset_name",
-    type=click.Choice(list(ABOUT)),
-    help="; ".join(f"{name}: {text}" for name, text in ABOUT.items()) + ". paper by default, quick for the demo.",
-)
+@preset_option
 @click.option("--split", metavar="FILE", help="Split manifest, instead of drawing one.")
 @split_options
 @click.option("--weights", metavar="imagenet|none|PATH", help="Of the encoder; imagenet by default.")
@@ -72,26 +70,26 @@ def fit(
     **options: Any,
 ) -> None:
     """Train a network on labelled and unlabelled tiles, and evaluate it on whole held-out tiles."""
-    ranks = here()
+    rank = here()
     typed = settings_of(options, assignments)
     given = {**(read_settings(config_file) if config_file else {}), **typed}
     _check_usage(typed, resume, overwrite)
-    if out is not None and begun_by(RunFolder(out), ranks):
+    if out is not None and begun_by(RunFolder(out), rank):
         # torchrun's same command again, after a process had failed.
         resume, overwrite = "auto", False
     run, found = _run_folder(out, resume)
     config = _resolved(given, preset_name, found, run if resume else None)
     require_named(config, typed)
     if run is not None:
-        claim(run, resume=resume is not None, overwrite=overwrite, ranks=ranks)
-    run = run or fresh_run(Path("runs"), config.method.name, ranks)
-    with held(run, ranks), Reporter(run.log, quiet=not ranks.first) as reporter, noted_signals() as signals:
+        claim(run, resume=resume is not None, overwrite=overwrite, rank=rank)
+    run = run or fresh_run(Path("runs"), config.method.name, rank)
+    with held(run, rank), Reporter(run.log, quiet=not rank.first) as reporter, noted_signals() as signals:
         last, stopped = _train(config, run, found, overwrite, signals, reporter)
         if stopped or signals:
             reporter.line(f"stopped; go on with: s4aug-train fit --out {shell_path(run.path)} --resume")
             # Of several processes another one may have been asked.
             raise SystemExit(128 + (signals[0] if signals else signal.SIGTERM))
-    if not ranks.first:
+    if not rank.first:
         return
     if last is None:
         again = f"s4aug-train evaluate {shell_path(run.path)}"
@@ -109,7 +107,7 @@ def _check_usage(typed: dict[str, Any], resume: str | None, overwrite: bool) -> 
         raise click.UsageError("--split names the tiles; leave out --labeled and --val")
 
 
-def _run_folder(out: Path | None, resume: str | None) -> tuple[RunFolder | None, Resumption | None]:
+def _run_folder(out: Path | None, resume: str | None) -> "tuple[RunFolder | None, Resumption | None]":
     """The run folder that is named (or follows from the checkpoint), and what to go on from."""
     run = RunFolder(out) if out else None
     if resume is None:
@@ -117,17 +115,21 @@ def _run_folder(out: Path | None, resume: str | None) -> tuple[RunFolder | None,
     if resume == "auto":
         if run is None:
             raise ConfigError("--resume needs --out RUN, or a checkpoint: --resume runs/NAME/checkpoints/last.pt")
+        from ..engine import newest
+
         return run, newest(run)
     path = find_checkpoint(Path(resume))
     home = RunFolder(path.parent.parent)
     if run is None and not (path.parent.name == "checkpoints" and home.config.exists()):
         raise ConfigError(f"--resume {resume} is not in the folder of a run; say with --out where to go on")
     run = run or home
+    from ..engine import chosen
+
     return run, chosen(path, run)
 
 
 def _resolved(
-    given: dict[str, Any], preset_name: str | None, found: Resumption | None, resumed: RunFolder | None
+    given: dict[str, Any], preset_name: str | None, found: "Resumption | None", resumed: RunFolder | None
 ) -> Config:
     """Preset, then what the demo means, then what was asked for; a resumed run begins from its own settings."""
     if found is not None:
@@ -152,12 +154,13 @@ def _print_best(run: RunFolder) -> None:
 def _train(
     config: Config,
     run: RunFolder,
-    found: Resumption | None,
+    found: "Resumption | None",
     overwrite: bool,
     signals: list[int],
     reporter: Reporter,
 ) -> tuple[EvaluationRecord | None, bool]:
     """The last evaluation, and whether the run was stopped."""
+    from ..training import training
 
     def progress(what: str, done: int, total: int) -> None:
         reporter.progress(what, done, total)

@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from ..config import Config, DataConfig, parse_assignment
+from ..config import GIVEN, Config, DataConfig, parse_assignment
+from ..data.folder import check_folder
 from ..errors import ConfigError
 from ..limits import CHOICES
-from ..model import GIVEN
+from ..presets import ABOUT
 
 Command = Callable[..., Any]
 
@@ -78,6 +79,12 @@ def method_option(command: Command) -> Command:
     return click.option("--method", type=MethodName(), metavar="NAME|MODULE:FUNCTION", help=text)(command)
 
 
+def preset_option(command: Command) -> Command:
+    """--preset, as `preset_name`."""
+    text = "; ".join(f"{name}: {about}" for name, about in ABOUT.items()) + ". paper by default, quick for the demo."
+    return click.option("--preset", "preset_name", type=click.Choice(list(ABOUT)), help=text)(command)
+
+
 def model_option(command: Command) -> Command:
     """--model, for networks of the user's."""
     return click.option(
@@ -132,9 +139,42 @@ def settings_of(options: dict[str, Any], assignments: tuple[str, ...] = ()) -> d
 
 
 def require_data(config: DataConfig) -> None:
-    """Hold a command to being told which data is meant."""
+    """Hold a command to being told which data is meant, and that to being there.
+
+    Raises:
+        ConfigError: A file of the settings is not there.
+        DataError: The folder is not there.
+    """
     if not config.path:
         raise click.UsageError("--data is missing: a folder of images and masks, or demo")
+    if config.path != "demo":
+        check_folder(Path(config.path))
+    for option, file in (("--classes", config.classes), ("--split", config.split)):
+        if file is not None:
+            require_file(file, option)
+
+
+def require_changed(changes: Mapping[str, Any], split: str) -> None:
+    """Hold the data that a command looks at in place of a run's to being there; as `require_data`.
+
+    Args:
+        changes: Settings that differ from those of the run.
+        split: As `split_choice` takes it.
+    """
+    named = {key: value for key, value in changes.items() if key.startswith("data.")}
+    require_data(Config().updated({"data.path": "demo", **named}).data)
+    if split not in ("val", "all"):
+        require_file(split, "--split")
+
+
+def require_file(path: str, option: str) -> None:
+    """Hold a file that an option names to being there.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if not Path(path).exists():
+        raise ConfigError(f"{option} {path} does not exist; check the path")
 
 
 def require_named(config: Config, given: Mapping[str, Any]) -> None:

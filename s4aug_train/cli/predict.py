@@ -3,16 +3,18 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import api
-from ..prediction import Made
-from ..ranks import here
+from ..launch import here
+from ..run import find_checkpoint
 from .line import one_line
 from .options import device_options, model_option, set_option, settings_of
 from .reporter import Reporter
+
+if TYPE_CHECKING:
+    from ..prediction import Made
 
 
 class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases alone
@@ -65,11 +67,12 @@ def predict(run: Path, inputs: tuple[str, ...], assignments: tuple[str, ...], as
     takes its share of the rasters.
     """
     setting = {name: options.pop(name) for name in ("model", "device", "precision", "workers")}
-    first = here().first
+    changes, first = settings_of(setting, assignments), here().first
+    find_checkpoint(run)
+    from .. import api
+
     with Reporter(quiet=not first) as reporter:
-        made = api.predict(
-            inputs, run, settings_of(setting, assignments), on_progress=reporter.progress, **_checked(options)
-        )
+        made = api.predict(inputs, run, changes, on_progress=reporter.progress, **_checked(options))
     if first:
         _tell(made, as_json)
     if any(each.failure for each in made):
@@ -82,7 +85,7 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "scale": None if scale is None else (*scale, 0.0)[:2]}
 
 
-def _tell(made: Sequence[Made], as_json: bool) -> None:
+def _tell(made: "Sequence[Made]", as_json: bool) -> None:
     """What became of each raster; failures last, where they are seen."""
     if as_json:
         click.echo(json.dumps([_json(each) for each in made]))
@@ -95,6 +98,6 @@ def _tell(made: Sequence[Made], as_json: bool) -> None:
             click.echo(f"failed: {one_line(each.failure)}", err=True)
 
 
-def _json(made: Made) -> dict[str, Any]:
+def _json(made: "Made") -> dict[str, Any]:
     outcome = "failed" if made.failure else "skipped" if made.skipped else "made"
     return {"input": str(made.job.source), "map": str(made.job.out), "outcome": outcome, "failure": made.failure}

@@ -6,11 +6,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from ..data.raster import write_image
 from ..presets import configured
-from ..preview import preview as preview_of
 from .line import one_line
-from .options import data_options, method_option, require_data, require_named, set_option, settings_of
+from .options import data_options, method_option, preset_option, require_data, require_named, set_option, settings_of
 from .picture import Picture, can_show
 from .reporter import Reporter
 
@@ -18,19 +16,23 @@ from .reporter import Reporter
 @click.command()
 @data_options
 @method_option
+@preset_option
 @click.option("--crop", type=click.IntRange(64), metavar="PX", help="Side of a crop.")
 @click.option("--seed", type=click.IntRange(0), help="Of tiles, crops and motions.")
 @set_option
 @click.option("--out", type=click.Path(path_type=Path), help="Picture to write, .png or .jpg.")
-def preview(out: Path | None, assignments: tuple[str, ...], **options: Any) -> None:
+def preview(out: Path | None, preset_name: str | None, assignments: tuple[str, ...], **options: Any) -> None:
     """Show what the perturbation does to some of your tiles: views, masks, and both views undone."""
     typed = settings_of(options, assignments)
-    config = configured(typed)
+    config = configured(typed, preset_name)
     require_data(config.data)
     require_named(config, typed)
     console = Console()
     if out is None and not can_show(console):
         raise click.UsageError("--out FILE.png is missing: this terminal cannot show pictures")
+    from ..data.raster import write_image
+    from ..preview import preview as preview_of
+
     with Reporter() as reporter:
         picture = preview_of(config, reporter.progress)
     if out is not None:

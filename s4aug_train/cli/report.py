@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 
-from .. import api
+from ..run import check_there
 from .line import one_line
-from .options import data_options, device_options, model_option, set_option, settings_of, split_choice
+from .options import data_options, device_options, model_option, require_changed, set_option, settings_of, split_choice
 from .reporter import Reporter
 
 
@@ -37,6 +37,11 @@ def report(
 ) -> None:
     """Write RUN... (run folders or checkpoint files) as one page: results, curves, pictures, settings."""
     changes = settings_of(options, assignments)
+    for run in runs:
+        check_there(run)
+    require_changed(changes, split)
+    from .. import api
+
     with Reporter() as reporter:
         show = reporter.line
         written = api.report(

@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from ..config import Config
-from ..data.dataset import load_dataset
 from ..records import LeftOut
 from .line import one_line
 from .options import data_options, refuse_existing, require_data, set_option, settings_of, split_options
@@ -23,6 +22,8 @@ def split(out: Path, assignments: tuple[str, ...], **options: Any) -> None:
     config = Config().updated(settings_of(options, assignments))
     require_data(config.data)
     refuse_existing(out, "--out")
+    from ..data.dataset import load_dataset
+
     with Reporter() as reporter:
         dataset = load_dataset(
             config.data, config.train.seed, workers=config.train.workers, on_progress=reporter.progress

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
+from .folder import check_folder
 from .matching import Key, Matching, match_names, match_patterns
 from .palette import DEEPGLOBE, ClassTable
 from .raster import DRIVERS
@@ -152,10 +153,7 @@ def _is_image(name: str) -> bool:
 
 def _image_files(root: Path) -> list[Path]:
     """All image files below `root`, sorted; links are followed, each folder once."""
-    if not root.exists():
-        raise DataError(f"the data folder {root} does not exist; check the path")
-    if not root.is_dir():
-        raise DataError(f"{root} is a file; give the folder that holds the tiles")
+    check_folder(root)
     files: list[Path] = []
     visited: set[str] = set()
     for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..files import parse_json, write_json
 from ..rng import stream_rng, stream_seed
+from .demo import DEFAULT_DEMO, ID_COUNT, Demo
 from .palette import DEEPGLOBE, ClassTable
 from .raster import write_image
 from .terrain import render_tile
@@ -21,35 +22,7 @@ MARKER = "demo.json"
 _TABLE_FILE = "class_dict.csv"
 _QUALITY = 92  # of JPEG
 
-_ID_COUNT = 900_000
 _ID_STEP = 611_953  # a prime that does not divide the count, so that the ids are a permutation
-
-
-@dataclass(frozen=True)
-class Demo:
-    """What a demo holds.
-
-    Args:
-        tiles: Pairs of image and mask in `train/`.
-        unlabeled: Images without masks in `valid/`.
-        size: Side of a tile in pixels.
-        seed: Tile i depends on the seed and on i alone, not on how many there are.
-    """
-
-    tiles: int = 160
-    unlabeled: int = 40
-    size: int = 256
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        limits = {"tiles": (1, _ID_COUNT // 2), "unlabeled": (0, _ID_COUNT // 2), "size": (32, 4096)}
-        for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name} of a demo must be {low} to {high}, not {value}")
-
-
-DEFAULT_DEMO = Demo()
 
 
 def write_demo(folder: Path, demo: Demo = DEFAULT_DEMO, on_progress: Callable[[int, int], None] | None = None) -> Path:
@@ -108,7 +81,7 @@ def _planned(demo: Demo) -> list[_Planned]:
 def _names(seed: int, index: int, stream: str) -> tuple[str, str]:
     """Names of image and mask under an id of six digits, unique in a demo."""
     place = 2 * index + (stream == "valid")
-    number = 100_000 + (stream_seed(seed, 0, "demo ids") + place * _ID_STEP) % _ID_COUNT
+    number = 100_000 + (stream_seed(seed, 0, "demo ids") + place * _ID_STEP) % ID_COUNT
     return f"{stream}/{number}_sat.jpg", f"{stream}/{number}_mask.png"
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config import Config, ModelConfig
+from ..config import GIVEN, Config, ModelConfig
 from ..data.normalization import Normalization
 from ..data.palette import ClassEntry, ClassTable
 from ..data.split import PARTS, Split
 from ..errors import CheckpointError, DamagedError
 from ..files import atomic_path
-from ..model import GIVEN, UNet, own_network
+from ..model import UNet, own_network
 from ..segmenter import Segmenter, weights_hash
 from ..tensors import check_stored, read_tensors
 from .device import chosen_precision

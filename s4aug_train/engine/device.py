@@ -9,7 +9,7 @@ import torch
 from s4aug import __version__
 
 from ..errors import ConfigError
-from ..ranks import ALONE, Ranks
+from ..launch import ONLY, Rank
 
 try:
     import resource
@@ -21,7 +21,7 @@ MIB = 1024**2
 PACKAGES = ("torch", "torchvision", "kornia", "numpy", "rasterio")
 
 
-def choose_device(name: str, ranks: Ranks = ALONE) -> torch.device:
+def choose_device(name: str, rank: Rank = ONLY) -> torch.device:
     """The device of a name; `auto` is CUDA where it is, else the CPU. Of several processes each takes its own GPU.
 
     Raises:
@@ -29,15 +29,15 @@ def choose_device(name: str, ranks: Ranks = ALONE) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-        if ranks.count == 1:
+        if rank.count == 1:
             return torch.device(name)
-    if name.startswith("cuda") and ranks.count > 1:
-        if name != "cuda" or ranks.local_count > torch.cuda.device_count():
+    if name.startswith("cuda") and rank.count > 1:
+        if name != "cuda" or rank.local_count > torch.cuda.device_count():
             raise ConfigError(
-                f"{ranks.local_count} processes on this machine need as many GPUs and --device cuda (or auto), got "
+                f"{rank.local_count} processes on this machine need as many GPUs and --device cuda (or auto), got "
                 f"{torch.cuda.device_count()} GPUs and {name}; start fewer processes, or use --device cpu"
             )
-        name = f"cuda:{ranks.local}"
+        name = f"cuda:{rank.local}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError, DamagedError
+from ..run import RunFolder
 from .checkpoint import Checkpoint
-from .run import RunFolder
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,5 @@
 """The network of Table 1 and its pretrained weights, and networks of the user's."""
 
-from .own import GIVEN as GIVEN
 from .own import OwnNetwork as OwnNetwork
 from .own import own_network as own_network
 from .resolution import STRIDES as STRIDES

@@ -11,8 +11,6 @@ from ..imports import named_object
 from .resolution import STRIDES
 from .unet import STRIDE
 
-# The name that a run has for a network that was given as an object.
-GIVEN = "given in Python"
 PROBE = 64  # px, side of the blank image that a network is tried on
 
 

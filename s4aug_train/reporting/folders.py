@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from ..config import read_settings
 from ..data.split import PARTS, Split
-from ..engine import RunFolder, find_checkpoint
 from ..errors import CheckpointError, S4AugTrainError
 from ..files import parse_json
 from ..records import read_metrics
+from ..run import RunFolder, find_checkpoint
 from .gathered import Run
 
 

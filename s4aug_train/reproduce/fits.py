@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from ..config import Config
-from ..engine import RunFolder, choose_device
+from ..engine import choose_device
 from ..errors import ConfigError, S4AugTrainError
+from ..run import RunFolder
 from .folder import GridFolder
 from .grid import Cell
 from .schedule import Process

@@ -7,10 +7,10 @@ from statistics import median
 from typing import Any
 
 from ..config import Config, read_settings
-from ..engine import RunFolder
 from ..errors import ConfigError, DataError
 from ..files import parse_json, write_json, write_text
 from ..records import read_metrics
+from ..run import RunFolder
 from .grid import SUPERVISED, Cell
 from .plan import FREE, Plan
 

@@ -9,10 +9,11 @@ import torch
 from s4aug_train import api
 from s4aug_train.data.palette import ClassEntry, ClassTable
 from s4aug_train.data.split import Split
-from s4aug_train.engine import Checkpoint, RunFolder, choose_device, environment
+from s4aug_train.engine import Checkpoint, choose_device, environment
 from s4aug_train.errors import CheckpointError, ConfigError, DataError
 from s4aug_train.presets import preset
 from s4aug_train.records import EvaluationRecord, Note, StepRecord
+from s4aug_train.run import RunFolder
 from s4aug_train.training import training
 
 

@@ -18,11 +18,12 @@ from s4aug_train.data.normalization import Normalization
 from s4aug_train.data.palette import DEEPGLOBE
 from s4aug_train.data.raster import read_image
 from s4aug_train.description import Description
-from s4aug_train.engine import Checkpoint, RunFolder
+from s4aug_train.engine import Checkpoint
 from s4aug_train.errors import CheckpointError, ConfigError, DamagedError, ExportError, S4AugTrainError
 from s4aug_train.exported import read_exported, read_segmenter
 from s4aug_train.inference import TilePixels, predict_pieces
 from s4aug_train.model import UNet
+from s4aug_train.run import RunFolder
 from s4aug_train.windows import Windows
 from tests.s4aug_train.exporting_cases import CPU, MEAN, STD, SUFFIXES, call, checkpoint_of, metadata_of, of_all_extras
 

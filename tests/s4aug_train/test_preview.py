@@ -10,6 +10,7 @@ from s4aug_train.data.raster import write_image
 from s4aug_train.errors import ConfigError
 from s4aug_train.presets import configured
 from s4aug_train.preview import preview
+from tests.s4aug_train.command import call
 
 
 @pytest.fixture
@@ -59,6 +60,18 @@ def test_the_command_writes_what_it_says(demo_folder, tmp_path, picture):
     shown = np.asarray(Image.open(out))
     assert np.array_equal(shown, picture())
     assert result.stdout == f"{out}: {shown.shape[1]} x {shown.shape[0]} px\n"
+
+
+def test_a_preset_shows_what_a_run_of_it_would_see(tmp_path, picture):
+    image = np.random.default_rng(0).integers(0, 256, (3, 96, 96), np.uint8)
+    write_image(tmp_path / "images" / "a.png", image)
+    write_image(tmp_path / "masks" / "a.png", np.zeros((1, 96, 96), np.uint8))
+    out = tmp_path / "preview.png"
+    call("preview", "--data", tmp_path, "--crop", 64, "--preset", "recommended", "--out", out)
+    # The paper's views show nothing beyond the crop.
+    plain, wide = (picture(**{"data.path": str(tmp_path), "method.source": source}) for source in ("crop", "tile"))
+    assert np.array_equal(np.asarray(Image.open(out)), wide)
+    assert not np.array_equal(wide, plain)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from s4aug_train.api import evaluate
-from s4aug_train.engine import Checkpoint, RunFolder, begun_by, choose_device
+from s4aug_train.engine import Checkpoint, choose_device
 from s4aug_train.errors import ConfigError
-from s4aug_train.ranks import ALONE, Ranks, here
+from s4aug_train.launch import ONLY, Rank, here
+from s4aug_train.ranks import ALONE, Ranks
+from s4aug_train.run import RunFolder, begun_by
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -155,7 +157,7 @@ def test_a_launch_that_is_told_to_end_finishes_its_step_and_saves(demo_folder, t
 
 
 def test_one_process_does_nothing_together():
-    assert here() == ALONE
+    assert here() == ONLY
     value = torch.tensor([1.5])
     assert torch.equal(ALONE.mean(value), value)
     assert ALONE.total(value) is value
@@ -169,7 +171,7 @@ def test_one_process_does_nothing_together():
 def test_torchrun_says_which_process_this_is(as_process):
     as_process(RANK=5, WORLD_SIZE=8, LOCAL_RANK=1, LOCAL_WORLD_SIZE=4)
     as_process(TORCHELASTIC_ERROR_FILE="/tmp/elastic/none_ab/attempt_2/1/error.json")
-    assert here() == Ranks(5, 8, 1, 4, launch="/tmp/elastic/none_ab")
+    assert here() == Rank(5, 8, 1, 4, launch="/tmp/elastic/none_ab")
     assert not here().first
     as_process(RANK="first")
     with pytest.raises(ConfigError, match="RANK, WORLD_SIZE, .* must be numbers, got .*'first'"):

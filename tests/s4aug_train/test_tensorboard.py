@@ -17,11 +17,12 @@ import s4aug_train
 from s4aug_train import tensorboard, training
 from s4aug_train.data.palette import ClassEntry, ClassTable
 from s4aug_train.data.pool import Pool
-from s4aug_train.engine import Checkpoint, Loader, RunFolder, TrainingState
+from s4aug_train.engine import Checkpoint, Loader, TrainingState
 from s4aug_train.errors import ConfigError, S4AugTrainError
 from s4aug_train.methods import Setup, make_method
 from s4aug_train.presets import configured
 from s4aug_train.records import MetricsFile, Note
+from s4aug_train.run import RunFolder
 from s4aug_train.tensorboard import Board, judging, state_panel
 
 SMALL = {

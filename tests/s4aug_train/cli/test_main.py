@@ -1,7 +1,10 @@
 """The group of commands: loaded when they are called, and how errors of all kinds end."""
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -12,6 +15,8 @@ from s4aug import S4AugError
 from s4aug_train.cli import main
 from s4aug_train.cli.main import COMMANDS, told
 from s4aug_train.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_help_names_every_command_by_its_first_line_and_loads_nothing_slow():
@@ -26,6 +31,75 @@ def test_help_names_every_command_by_its_first_line_and_loads_nothing_slow():
         assert f"  {name}" in found.stdout
         assert main.get_command(context, name).help.startswith(text)
     assert main.list_commands(context) == list(COMMANDS)
+
+
+SLOW = {"torch", "torchvision", "kornia", "rasterio", "numba", "triton", "numpy"}
+MISTAKES = [
+    (["fit", "--steps", "x"], 2, "'x' is not a valid integer"),
+    (["fit", "--data", "demo", "--preset", "fast"], 2, "'fast' is not one of"),
+    (["fit", "--data", "demo", "--method", "s4ent"], 2, "did you mean s4net?"),
+    (["fit", "--out", "new"], 2, "--data is missing"),
+    (["fit", "--data", "nowhere"], 1, "the data folder nowhere does not exist"),
+    (["fit", "--data", "file"], 1, "file is a file; give the folder"),
+    (["fit", "--data", "demo", "--classes", "nowhere"], 1, "--classes nowhere does not exist"),
+    (["fit", "--data", "demo", "--split", "nowhere"], 1, "--split nowhere does not exist"),
+    (["fit", "--data", "demo", "--config", "nowhere"], 1, "cannot read the settings in nowhere"),
+    (["fit", "--data", "demo", "--set", "train.stepz=1"], 1, "did you mean train.steps?"),
+    (["fit", "--data", "demo", "--out", "full"], 1, "--out full is not empty"),
+    (["fit", "--resume", "nowhere"], 1, "nowhere does not exist; give a run folder"),
+    (["evaluate", "nowhere"], 1, "nowhere does not exist; give a run folder"),
+    (["evaluate", "file", "--against", "nowhere"], 1, "nowhere does not exist; give a run folder"),
+    (["evaluate", "full"], 1, "the folder full holds no checkpoints/last.pt"),
+    (["evaluate", "file", "--split", "nowhere"], 1, "--split nowhere does not exist"),
+    (["evaluate", "file", "--data", "nowhere"], 1, "the data folder nowhere does not exist"),
+    (["predict", "nowhere", "a.tif", "--out", "new"], 1, "nowhere does not exist; give a run folder"),
+    (["report", "nowhere"], 1, "nowhere does not exist; give a run folder"),
+    (["report", "file", "--data", "nowhere"], 1, "the data folder nowhere does not exist"),
+    (["export", "nowhere", "--format", "onnx", "--out", "new.onnx"], 1, "nowhere does not exist; give a run folder"),
+    (["export", "file", "--format", "onnx", "--out", "new.pt2"], 1, "--out new.pt2 must end in .onnx"),
+    (["export", "file", "--format", "onnx", "--out", "new.onnx", "--data", "nowhere"], 1, "the data folder nowhere"),
+    (["doctor", "--data", "nowhere"], 1, "the data folder nowhere does not exist"),
+    (["doctor", "--data", "full", "--write-classes", "file"], 1, "--write-classes file exists"),
+    (["split", "--data", "nowhere", "--out", "new"], 1, "the data folder nowhere does not exist"),
+    (["split", "--data", "full", "--out", "file"], 1, "--out file exists"),
+    (["reproduce", "table2", "--data", "nowhere", "--out", "new"], 1, "the data folder nowhere does not exist"),
+    (["demo-data", "new", "--size", "9999"], 1, "size of a demo must be 32 to 4096"),
+    (["preview", "--data", "nowhere", "--out", "new.png"], 1, "the data folder nowhere does not exist"),
+]
+SAID = """
+import json, sys
+from click.testing import CliRunner
+from s4aug_train.cli import main
+for arguments in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(main, arguments)
+    print(json.dumps([result.exit_code, result.output + result.stderr, [*sys.modules]]))
+"""
+
+
+def said(folder, calls):
+    """Exit code, what was printed and what had been loaded by then, of calls in one fresh process."""
+    command = [sys.executable, "-c", SAID, json.dumps(calls)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_help_and_mistakes_wait_for_nothing_slow(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    # Last, for its pictures in a terminal are made by numpy: so it is seen that what is loaded is seen.
+    helped = [[name, "--help"] for name in COMMANDS if name != "preview"]
+    found = said(tmp_path, [*helped, *(arguments for arguments, _, _ in MISTAKES)])
+    for arguments, (code, text, loaded) in zip(helped, found, strict=False):
+        assert code == 0, text
+        assert f"Usage: main {arguments[0]}" in text
+        assert not SLOW & {*loaded}, arguments
+    for (arguments, code, told_), (found_code, text, loaded) in zip(MISTAKES, found[len(helped) :], strict=True):
+        assert (found_code, told_ in " ".join(text.split())) == (code, True), (arguments, text)
+        assert SLOW & {*loaded} == ({"numpy"} if arguments[0] == "preview" else set()), arguments
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_the_package_gives_its_names_when_they_are_asked_for():

@@ -122,7 +122,7 @@ def test_every_command_takes_names_of_each_sort(home, demo_folder, sort):
 
 
 def test_the_command_to_go_on_with_can_be_copied_into_a_shell(home, demo_folder, monkeypatch):
-    monkeypatch.setattr("s4aug_train.cli.fit.training", lambda *_, **__: iter([Stopped(1)]))
+    monkeypatch.setattr("s4aug_train.training.training", lambda *_, **__: iter([Stopped(1)]))
     result = call("fit", "--data", demo_folder, "--out", f"./{SORT_OF_ALL}", *SMALL, code=143)
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("stopped; go on with: ")]
     assert in_a_shell(line.split(": ", 1)[1], home) == ["fit", "--out", f"./{SORT_OF_ALL}", "--resume"]

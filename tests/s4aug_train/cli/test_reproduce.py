@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from s4aug_train.cli import reproduce as command
+from s4aug_train.cli import grid as command
 from s4aug_train.config import Config, read_settings
-from s4aug_train.engine import RunFolder, held
 from s4aug_train.reproduce import timing
 from s4aug_train.reproduce.grid import TABLES, Cell
+from s4aug_train.run import RunFolder, held
 from tests.s4aug_train.cli.reproduce_cases import SMALL, call, failure, lines_of
 
 LABELS = {"table2": "4", "table3": "4", "table4": "3,4", "fig5": "4"}

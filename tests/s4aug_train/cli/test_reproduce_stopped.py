@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from s4aug_train.engine import RunFolder
 from s4aug_train.reproduce import timing
 from s4aug_train.reproduce.folder import GridFolder
 from s4aug_train.reproduce.grid import TABLES, Cell
+from s4aug_train.run import RunFolder
 from tests.s4aug_train.cli.reproduce_cases import SMALL, call, lines_of
 
 PATIENCE_S = 900  # for machines that others share

@@ -11,7 +11,7 @@ import zipfile
 import pytest
 import torch
 
-from s4aug_train.engine import RunFolder
+from s4aug_train.run import RunFolder
 from tests.s4aug_train.command import call
 
 

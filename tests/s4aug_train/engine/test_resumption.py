@@ -11,8 +11,9 @@ from s4aug_train.config import Config
 from s4aug_train.data.normalization import Normalization
 from s4aug_train.data.palette import DEEPGLOBE
 from s4aug_train.data.split import Split
-from s4aug_train.engine import Checkpoint, RunFolder, chosen, newest
+from s4aug_train.engine import Checkpoint, chosen, newest
 from s4aug_train.errors import CheckpointError
+from s4aug_train.run import RunFolder
 
 NORMALIZATION = Normalization((1.0,) * 3, (1.0,) * 3, "measured")
 SMALL = Checkpoint(

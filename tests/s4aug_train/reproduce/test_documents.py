@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from s4aug_train.cli.reproduce import result_table
+from s4aug_train.cli.grid import result_table
 from s4aug_train.errors import S4AugTrainError
 from s4aug_train.reproduce import paper
 from s4aug_train.reproduce.documents import as_csv, as_markdown, header, rows, write_all

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from s4aug_train.config import Config
-from s4aug_train.engine import held
 from s4aug_train.errors import ConfigError
 from s4aug_train.reproduce.fits import Awaited, Fits, check_alone, is_held, reason, visible_gpus
 from s4aug_train.reproduce.folder import GridFolder
 from s4aug_train.reproduce.grid import Cell
+from s4aug_train.run import held
 
 CELL = Cell("s4net", 20, 0)
 

@@ -1,7 +1,7 @@
 import pytest
 
-from s4aug_train.engine import RunFolder, claim, clear, find_checkpoint, fresh_run, held, set_aside, tidy
 from s4aug_train.errors import CheckpointError, ConfigError
+from s4aug_train.run import RunFolder, claim, clear, find_checkpoint, fresh_run, held, set_aside, tidy
 
 
 def make_run(path):

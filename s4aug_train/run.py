@@ -8,14 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CheckpointError, ConfigError
-from ..files import parse_json, remove_empty, remove_remains
-from ..ranks import ALONE, Ranks
+from .errors import CheckpointError, ConfigError
+from .files import parse_json, remove_empty, remove_remains
+from .launch import ONLY, Rank
 
 try:
     import fcntl
 except ImportError:  # Windows: runs there are not kept apart
     fcntl = None  # type: ignore[assignment]
+
+MEANT = "give a run folder of s4aug-train fit, or a checkpoint file"
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,13 @@ class RunFolder:
         return self.last, self.previous, self.best
 
 
-def fresh_run(parent: Path, name: str, ranks: Ranks = ALONE) -> RunFolder:
+def fresh_run(parent: Path, name: str, rank: Rank = ONLY) -> RunFolder:
     """A numbered folder that did not exist before, `parent/001-name`; it is made, so that no other run takes it.
 
     Raises:
         ConfigError: There are several processes, each of which would take another one.
     """
-    if ranks.count > 1:
+    if rank.count > 1:
         raise ConfigError("several processes need --out RUN, so that all mean one folder")
     while True:
         taken = [int(m[0]) for p in parent.glob("[0-9]*") if (m := re.match(r"\d+", p.name))]
@@ -104,13 +106,13 @@ def fresh_run(parent: Path, name: str, ranks: Ranks = ALONE) -> RunFolder:
             return run
 
 
-def claim(run: RunFolder, *, resume: bool, overwrite: bool, ranks: Ranks = ALONE) -> None:
+def claim(run: RunFolder, *, resume: bool, overwrite: bool, rank: Rank = ONLY) -> None:
     """Hold a run folder to being new, resumed or given up; nothing is touched yet. The first process asks for all.
 
     Raises:
         ConfigError: It holds something and neither was asked for; or it is no run folder.
     """
-    if not ranks.first:
+    if not rank.first:
         return
     if run.path.is_file():
         raise ConfigError(f"--out {run.path} is a file; give a folder")
@@ -127,11 +129,11 @@ def claim(run: RunFolder, *, resume: bool, overwrite: bool, ranks: Ranks = ALONE
         raise ConfigError(f"--out {run.path} holds something that is no run; --overwrite only gives up runs")
 
 
-def begun_by(run: RunFolder, ranks: Ranks) -> bool:
+def begun_by(run: RunFolder, rank: Rank) -> bool:
     """Whether the run was begun by the launch of torchrun that this process is of, in an earlier attempt."""
     try:
         launches = parse_json(run.environment.read_text())["launches"]
-        return bool(ranks.launch) and ranks.launch in launches
+        return bool(rank.launch) and rank.launch in launches
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -160,7 +162,7 @@ def set_aside(path: Path) -> Path:
 
 
 @contextmanager
-def held(run: RunFolder, ranks: Ranks = ALONE) -> Iterator[None]:
+def held(run: RunFolder, rank: Rank = ONLY) -> Iterator[None]:
     """Keep other processes from writing to a run folder; a killed holder leaves no trace.
 
     Of the processes of one run the first holds it for all.
@@ -168,7 +170,7 @@ def held(run: RunFolder, ranks: Ranks = ALONE) -> Iterator[None]:
     Raises:
         ConfigError: Another process holds it, or it cannot be made.
     """
-    if not ranks.first:
+    if not rank.first:
         yield
         return
     # If nothing comes of it, its folder goes, and all that were made for it.
@@ -199,9 +201,19 @@ def find_checkpoint(path: Path) -> Path:
     """
     if path.is_file():
         return path
+    check_there(path)
     run = RunFolder(path)
     for checkpoint in (run.last, run.previous):
         if checkpoint.is_file():
             return checkpoint
-    what = f"the folder {path} holds no checkpoints/last.pt" if path.is_dir() else f"{path} does not exist"
-    raise CheckpointError(f"{what}; give a run folder of s4aug-train fit, or a checkpoint file")
+    raise CheckpointError(f"the folder {path} holds no checkpoints/last.pt; {MEANT}")
+
+
+def check_there(path: Path) -> None:
+    """Hold what a user calls a run to being a folder or a file.
+
+    Raises:
+        CheckpointError: It is neither.
+    """
+    if not path.is_dir() and not path.is_file():
+        raise CheckpointError(f"{path} does not exist; {MEANT}")
