@@ -11,7 +11,8 @@ import click
 from ..errors import S4AugTrainError, memory_is_full
 from .line import one_line
 
-# Each is in the file of its name, loaded when it is called: what they need takes seconds.
+# Each is in the file of its name, loaded when it is called. What takes seconds to load, as torch does, a command
+# imports itself, once it has checked what it was given.
 COMMANDS = {
     "fit": "Train a network on labelled and unlabelled tiles, and evaluate it on whole held-out tiles.",
     "evaluate": "Evaluate RUN (a run folder or a checkpoint file): IoU by class over one confusion matrix.",
