@@ -140,7 +140,7 @@ def evaluation_table(record: EvaluationRecord, title: str, more: Mapping[str, Se
 
 def accuracy_text(record: EvaluationRecord) -> str:
     """Share of the labelled pixels that are predicted right."""
-    return "-" if record.accuracy is None else f"{100 * record.accuracy:.2f} %"
+    return "-" if record.accuracy is None else f"{100 * record.accuracy:.1f} %"
 
 
 def classes_note(record: EvaluationRecord) -> str | None:

@@ -26,9 +26,10 @@ def cautions(runs: Sequence[Run]) -> Iterator[str]:
 def _sentences(assessment: Assessment) -> Iterator[str]:
     count = len(assessment.tiles)
     if count < FEW_TILES:
+        narrow = ", and intervals are too narrow" if count > 1 else ""
         yield (
             f"the evaluation rests on {counted(count, 'tile')}, fewer than {FEW_TILES}: other tiles may give quite "
-            f"other figures, and intervals are too narrow."
+            f"other figures{narrow}."
         )
     holding = sum((tile.confusion.any(1).astype(int) for tile in assessment.tiles), [0] * len(assessment.classes))
     rare = [

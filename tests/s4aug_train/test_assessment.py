@@ -71,14 +71,7 @@ def test_intervals_are_percentiles_of_resamples_made_one_by_one(seed, level):
     assert 0 < len(by_class[-1]) < 200
 
 
-@pytest.mark.parametrize(
-    ("count", "least", "most"),
-    [
-        pytest.param(60, 0.9, 0.99, id="many"),
-        pytest.param(10, 0.85, 0.94, id="ten"),
-        pytest.param(3, 0.6, 0.8, id="few"),
-    ],
-)
+@pytest.mark.parametrize(("count", "least", "most"), [(60, 0.9, 0.99), (10, 0.85, 0.94), (3, 0.6, 0.8)])
 def test_intervals_cover_the_truth_about_as_often_as_they_say_and_less_often_with_few_tiles(count, least, most):
     rng = np.random.default_rng(0)
     inside = 0

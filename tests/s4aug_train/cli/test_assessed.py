@@ -45,7 +45,7 @@ def test_an_assessment_fits_a_terminal_and_says_what_it_found():
     assert "boundary of the truth: 1: 75.0, 2: 75.0, 3-4: 75.0, 5-8: 75.0, 9-16: 75.0, over 16: 75.0" in flat
     assert "confidence 98.0 %, accuracy 80.0 % of the pixels: too sure; expected calibration error 18.0 %" in flat
     counts = found.confusion().counts.numpy()
-    assert f"overall accuracy {100 * counts.trace() / counts.sum():.2f} %" in flat
+    assert f"overall accuracy {100 * counts.trace() / counts.sum():.1f} %" in flat
     assert "note: on these tiles absent from the truth: a_class_of_a_rather_long_name_5 accuracy" in flat
     assert len(text.splitlines()) < 30
 
@@ -93,7 +93,7 @@ def test_two_checkpoints_are_shown_side_by_side(tmp_path):
     ours, theirs = assessment(6), assessment(6)
     text = shown(print_comparison, ours, theirs, compare(ours, theirs), tmp_path.relative_to("/"))
     assert "+0.00" in text
-    accuracy = f"{100 * ours.record().accuracy:.2f} %"
+    accuracy = f"{100 * ours.record().accuracy:.1f} %"
     assert f"overall accuracy {accuracy}, against {accuracy}" in " ".join(text.split())
     assert "no difference is shown" in " ".join(text.split())
 

@@ -124,7 +124,7 @@ def test_failures_come_last_with_exit_code_1_and_json_tells_each(checkpoint, tmp
 
 
 def test_the_shares_of_the_classes_are_told_over_all_maps_and_rasters_without_place(checkpoint, tmp_path):
-    sources = [scene(tmp_path / "a.tif"), scene(tmp_path / "b.tif", 64, 64)]
+    sources = [scene(tmp_path / "a.tif", 64, 90), scene(tmp_path / "b.tif", 64, 64)]
     Image.fromarray(np.full((70, 70, 3), 200, np.uint8)).save(tmp_path / "c.png")
     (tmp_path / "bad.tif").write_text("no raster")
     out = tmp_path / "out"
@@ -139,9 +139,8 @@ def test_the_shares_of_the_classes_are_told_over_all_maps_and_rasters_without_pl
         which, _, shares = line.partition(f", % of {counts[:6].sum()} valid pixels: ")
         assert which == ("classes of the map" if len(names) == 1 else "classes of the 3 maps")
         expected = zip(DEEPGLOBE.names, 100 * counts[:6] / counts[:6].sum(), strict=True)
-        assert shares == ", ".join(
-            f"{name} {'<0.1' if 0 < share < 0.05 else f'{share:.1f}'}" for name, share in expected
-        )
+        told = [f"{name} {'<0.1' if 0 < share < 0.05 else f'{share:.1f}'}" for name, share in expected]
+        assert shares == ", ".join(told)
     assert "where on earth" not in one.stderr
     assert f"note: {tmp_path / 'c.png'} does not say where on earth it lies" in every.stderr
     assert every.stderr.splitlines()[-1].startswith("failed: ")
@@ -156,7 +155,7 @@ def test_many_rasters_without_place_are_one_note():
     # Maps that do not say their pixels, as those of other versions, are left out, and it is told.
     assert shares_text(made) is None
     told = shares_text([*made, replace(made[0], pixels={"a": 1, "b": 2999}), replace(made[0], failure="x")])
-    assert told == "classes of 1 of 3 maps, % of 3000 valid pixels: a <0.1, b 100.0"
+    assert told == "classes of 1 of the 3 maps, % of 3000 valid pixels: a <0.1, b 100.0"
 
 
 @pytest.mark.parametrize(

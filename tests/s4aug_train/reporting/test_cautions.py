@@ -28,6 +28,10 @@ def of(tiles, name="base", **held):
     [
         (of(10), []),
         (of(9), [FEW]),
+        (
+            of(1, urban=0, field=0),
+            ["The evaluation rests on 1 tile, fewer than 10: other tiles may give quite other figures."],
+        ),
         (of(10, field=3), []),
         (
             of(10, field=2),
