@@ -32,6 +32,7 @@ def report(
     out: str | Path | None = None,
     split: str = "val",
     unlabelled: int = 100,
+    title: str | None = None,
     on_note: Callable[[Note], None] = lambda note: None,
     on_progress: Progress | None = None,
 ) -> Path:
@@ -45,6 +46,7 @@ def report(
         out: File to write; by default report.html in the folder of a single run.
         split: As in `evaluate`.
         unlabelled: How many unlabelled tiles are looked at, to find those that are worth a label.
+        title: Of the page; by default what the runs are called.
         on_note: Told what was left out; the page says it too.
         on_progress: As in `fit`.
 
@@ -53,18 +55,21 @@ def report(
 
     Raises:
         CheckpointError: A path holds no run, or a file is no checkpoint.
-        ConfigError: A setting has no say in it, `out` is missing or a folder, or there are several processes.
+        ConfigError: A setting has no say in it, `out` is missing or a folder, the title is empty, or there are several
+            processes.
         DataError: The data or the split that were asked for do not go with a run.
         S4AugTrainError: The file cannot be written.
     """
     if here().count > 1:
         raise ConfigError("a report is made by one process; leave out torchrun")
+    if title is not None and not title.strip():
+        raise ConfigError("--title is empty; leave it out for a title made of the runs' names")
     given = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     target = _target(given, None if out is None else Path(out))
     found = gather(given, Wanted(dict(settings or {}), split, unlabelled, on_progress))
     for note in found.notes:
         on_note(Note(note))
-    write_text(target, page(found))
+    write_text(target, page(replace(found, title=title or "")))
     return target
 
 

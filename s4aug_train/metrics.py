@@ -41,7 +41,19 @@ class Confusion:
         union = truth + self.counts.sum(0).double() - hits
         return [float(hit / whole) if held else None for hit, whole, held in zip(hits, union, truth, strict=True)]
 
+    def precision(self) -> list[float | None]:
+        """Right among the pixels predicted as a class, the user's accuracy of maps; None for one never predicted."""
+        return _shares(self.counts.diagonal(), self.counts.sum(0))
+
+    def recall(self) -> list[float | None]:
+        """Right among the pixels of a class, the producer's accuracy of maps; None where the truth holds none."""
+        return _shares(self.counts.diagonal(), self.counts.sum(1))
+
     def miou(self) -> float | None:
         """Mean over the classes that the truth holds; None where it holds none."""
         present = [value for value in self.iou() if value is not None]
         return sum(present) / len(present) if present else None
+
+
+def _shares(parts: Tensor, wholes: Tensor) -> list[float | None]:  # [K], [K]
+    return [part / whole if whole else None for part, whole in zip(parts.tolist(), wholes.tolist(), strict=True)]

@@ -1,7 +1,7 @@
 """Maps of rasters: made once, whole, and the same whenever they are made."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict, dataclass, field
@@ -13,8 +13,7 @@ from torch import Tensor
 
 from s4aug import __version__
 
-from .data.geomap import MADE_BY, NODATA, MapKind, MapWriter, is_map, read_tags, written_map
-from .data.raster import read_info
+from .data.geomap import MADE_BY, NODATA, MapKind, MapWriter, is_map, read_pixel_counts, read_tags, written_map
 from .data.scene import Reading, Scene, opened_scene
 from .errors import DataError, S4AugTrainError, UnreadableError, memory_is_full
 from .files import parse_json, remove_dead_remains
@@ -54,11 +53,15 @@ class Made:
         job: The job.
         skipped: Its maps had been made before.
         failure: Why there is none, in one line; "" if there is one.
+        pixels: Of the map of labels, by class; empty where there is none, or one that does not say it.
+        placed: Whether the raster says where on earth it lies; not asked again of one that is skipped.
     """
 
     job: Job
     skipped: bool = False
     failure: str = ""
+    pixels: Mapping[str, int] = field(default_factory=dict)
+    placed: bool = True
 
 
 def predict_maps(
@@ -79,27 +82,60 @@ def predict_maps(
         jobs: Rasters, and where their maps go.
         request: What is made of each.
         overwrite: Maps that are there are made again.
-        on_progress: Called with windows done and all, those of skipped and failed rasters included.
+        on_progress: Called with windows done and all that there are to do: none of rasters that are skipped, and of
+            those that fail what was done.
     """
-    shares = [_window_count(job, request.windows) for job in jobs]
-    total = sum(shares)
-    for number, job in enumerate(jobs):
-
-        def told(part: float, before: int = sum(shares[:number]), share: int = shares[number]) -> None:
-            if on_progress is not None:
-                on_progress(before + int(part * share), total)
-
-        yield _tried(segmenter, job, request, overwrite, told)
-        told(1.0)
+    shares = [_window_count(segmenter, job, request, overwrite) for job in jobs]
+    count = _Count(sum(shares), on_progress)
+    for job, share in zip(jobs, shares, strict=True):
+        count.begin(share)
+        yield _tried(segmenter, job, request, overwrite, count.told)
+        count.end()
 
 
-def _window_count(job: Job, windows: Windows) -> int:
-    """How many windows a raster takes; 1 for one that cannot be read, which is told when its turn comes."""
+class _Count:
+    """Windows done, and all that there are to do.
+
+    Args:
+        total: Those of all rasters.
+        on_progress: Called with both.
+    """
+
+    def __init__(self, total: int, on_progress: Callable[[int, int], None] | None) -> None:
+        self.total, self.on_progress = total, on_progress
+        self.done = self.before = self.share = 0
+
+    def begin(self, share: int) -> None:
+        """A raster of so many windows."""
+        self.before, self.share = self.done, share
+
+    def told(self, part: float) -> None:
+        """So much of it is done, from 0 to 1."""
+        self.done = self.before + int(part * self.share)
+        self._tell()
+
+    def end(self) -> None:
+        """What is not done of it, for it failed, is no longer to be done."""
+        undone = self.before + self.share - self.done
+        if undone:
+            self.total -= undone
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.on_progress is not None:
+            self.on_progress(self.done, self.total)
+
+
+def _window_count(segmenter: Segmenter, job: Job, request: MapRequest, overwrite: bool) -> int:
+    """How many windows are to be predicted of a raster; 0 for one that is known to fail, told when its turn comes."""
     try:
-        height, width = read_info(job.source).size
-    except (DataError, OSError):
-        return 1
-    return len(windows.spans(height)) * len(windows.spans(width))
+        if _finished(segmenter, job, request, overwrite):
+            return 0
+        with opened_scene(job.source, segmenter.bands, segmenter.dtype, request.reading) as scene:
+            height, width = scene.size
+    except (S4AugTrainError, OSError):
+        return 0
+    return len(request.windows.spans(height)) * len(request.windows.spans(width))
 
 
 def _tried(segmenter: Segmenter, job: Job, request: MapRequest, overwrite: bool, told: Callable[[float], None]) -> Made:
@@ -107,9 +143,10 @@ def _tried(segmenter: Segmenter, job: Job, request: MapRequest, overwrite: bool,
         for path in job.maps:
             remove_dead_remains(path)
         if _finished(segmenter, job, request, overwrite):
-            return Made(job, skipped=True)
-        _make(segmenter, job, request, told)
-        return Made(job)
+            names = segmenter.classes.names
+            pixels = zip(names, read_pixel_counts(job.out, len(names)), strict=False)
+            return Made(job, skipped=True, pixels=dict(pixels))
+        return _make(segmenter, job, request, told)
     except UnreadableError as error:
         return Made(job, failure=error.why)
     except S4AugTrainError as error:
@@ -173,7 +210,7 @@ def _made_by(segmenter: Segmenter, request: MapRequest) -> str:
     return json.dumps(parts)
 
 
-def _make(segmenter: Segmenter, job: Job, request: MapRequest, told: Callable[[float], None]) -> None:
+def _make(segmenter: Segmenter, job: Job, request: MapRequest, told: Callable[[float], None]) -> Made:
     """Predict a raster and write its maps.
 
     Raises:
@@ -203,8 +240,13 @@ def _make(segmenter: Segmenter, job: Job, request: MapRequest, told: Callable[[f
             told(done / pixels)
         assert pending is not None
         pending.result()
-        if writers[0].counts[0, NODATA] == pixels:
+        counts = writers[0].counts[0]  # which the file is held to when it is read back
+        if counts[NODATA] == pixels:
             raise DataError(f"{job.source} holds no real pixel: all are nodata; leave it out")
+        place = scene.place()
+    by_class = dict(zip(segmenter.classes.names, counts.tolist(), strict=False))
+    # A system, and a transform or control points in it.
+    return Made(job, pixels=by_class, placed={"crs"} < place.keys())
 
 
 Output = tuple[AbstractContextManager[MapWriter], Callable[[Piece], Tensor]]

@@ -50,6 +50,22 @@ class EvaluationRecord:
     classes: list[str]
     tiles: int
 
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the labelled pixels that are predicted right (overall accuracy); None where there are none."""
+        whole = sum(map(sum, self.confusion))
+        return sum(row[index] for index, row in enumerate(self.confusion)) / whole if whole else None
+
+    @property
+    def never_predicted(self) -> list[str]:
+        """Classes that no labelled pixel is predicted as."""
+        return [name for index, name in enumerate(self.classes) if not any(row[index] for row in self.confusion)]
+
+    @property
+    def absent(self) -> list[str]:
+        """Classes that the truth does not hold."""
+        return [name for name, row in zip(self.classes, self.confusion, strict=True) if not any(row)]
+
     def to_dict(self) -> dict[str, Any]:
         """As written to metrics.jsonl."""
         return {"step": self.step, "miou": self.miou, "iou": self.iou}
@@ -58,7 +74,7 @@ class EvaluationRecord:
         """As printed by `evaluate --json`."""
         values = asdict(self)
         del values["step"]
-        return values
+        return {**values, "accuracy": self.accuracy, "never_predicted": self.never_predicted, "absent": self.absent}
 
 
 @dataclass(frozen=True)

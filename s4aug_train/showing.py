@@ -19,6 +19,7 @@ from .records import LeftOut
 from .reporting.choice import accuracies, chosen_tiles
 from .reporting.gathered import Group, Labelling, Row, Run, Unsure
 from .reporting.pictures import Picture, heat_picture, image_picture, label_picture
+from .reporting.words import tile_name
 from .rng import stream_rng
 from .segmenter import Segmenter
 from .windows import Windows
@@ -81,7 +82,7 @@ def shown_groups(
         notes.append(f"Tiles are shown in the classes of {runs[subject].name}, without {others}, whose classes differ.")
     right = {number: accuracies(scores.assessment) for number in alike if (scores := runs[number].scores)}
     chosen = chosen_tiles(right[subject], right[0] if 0 in right and subject > 0 else None)
-    shown = list(dict.fromkeys(tile for tiles in chosen.values() for tile in tiles))
+    shown = [tile for tiles in chosen.values() for tile in tiles]
     predictions: dict[int, dict[str, Picture]] = {}
     for number in alike:
         predictions[number] = _predictions(runs[number].name, evaluated[number], shown, wanted)
@@ -103,7 +104,7 @@ def _given(run: Evaluated, tile: Tile) -> tuple[Picture, Picture]:
     """A tile and its truth."""
     assert tile.labels is not None
     truth = np.where(_valid(tile), np.asarray(tile.labels), np.uint8(IGNORE))
-    return image_picture(tile), label_picture(truth, run.classes, run.colors, f"Truth of tile {tile.id}")
+    return image_picture(tile), label_picture(truth, run.classes, run.colors, f"Truth of {tile_name(tile.id)}")
 
 
 def _valid(tile: Tile) -> np.ndarray:  # [H, W] bool
@@ -117,7 +118,8 @@ def _predictions(name: str, run: Evaluated, tiles: Sequence[str], wanted: Wanted
     for done, tile in enumerate(tiles, 1):
         if tile in run.tiles:
             labels, _ = _predicted(segmenter, run.tiles[tile], run.windows)
-            pictures[tile] = label_picture(labels, run.classes, run.colors, f"Prediction of {name} for tile {tile}")
+            what = f"Prediction of {name} for {tile_name(tile)}"
+            pictures[tile] = label_picture(labels, run.classes, run.colors, what)
         told(done, len(tiles))
     return pictures
 
@@ -190,8 +192,8 @@ def _unsure(segmenter: Segmenter, run: Evaluated, tile: Tile, mean: float) -> Un
         tile.id,
         mean,
         image_picture(tile),
-        label_picture(labels, run.classes, run.colors, f"Prediction for the unlabelled tile {tile.id}"),
+        label_picture(labels, run.classes, run.colors, f"Prediction for the unlabelled {tile_name(tile.id)}"),
         heat_picture(
-            entropy, _valid(tile), f"Entropy of the prediction for tile {tile.id}, {100 * mean:.0f} % on average"
+            entropy, _valid(tile), f"Entropy of the prediction for {tile_name(tile.id)}, {100 * mean:.0f} % on average"
         ),
     )

@@ -8,7 +8,7 @@ from hypothesis import settings
 # Asserts in modules that tests share say what was compared, as those in tests do.
 pytest.register_assert_rewrite("tests.s4aug", "tests.s4aug_train")
 
-settings.register_profile("s4aug", deadline=None)
+settings.register_profile("s4aug", deadline=None, max_examples=50)
 # Of tests/fuzz, and of all other properties: pytest --hypothesis-profile=nightly
 settings.register_profile("nightly", deadline=None, max_examples=500, print_blob=True)
 settings.load_profile("s4aug")

@@ -10,7 +10,7 @@ from ..assessment import Assessment, Intervals
 from ..comparison import Comparison
 from ..resampling import Bounds
 from .line import one_line
-from .reporter import evaluation_table
+from .reporter import accuracy_text, classes_note, evaluation_table
 
 NAME_WIDTH = 22  # of class names beside a confusion matrix; longer ones are cut
 NUMBER_WIDTH = 4
@@ -30,6 +30,8 @@ def _interval_text(bounds: Bounds | None) -> str:
 
 
 def _lines(assessment: Assessment) -> Iterator[str]:
+    if note := classes_note(assessment.record()):
+        yield one_line(note)
     if len(assessment.tiles) < 2:
         yield "no intervals: they take two tiles or more"
     near = [f"{part.label}: {100 * part.accuracy:.1f}" for part in assessment.boundary() if part.accuracy is not None]
@@ -58,7 +60,9 @@ def print_comparison(
         "against %": ["" if b is None else f"{100 * b:.2f}" for _, b in pairs],
         "difference": ["" if a is None or b is None else f"{100 * (a - b):+.2f}" for a, b in pairs],
     }
-    console.print(evaluation_table(ours.record(), f"against {other}, step {theirs.step}", more))
+    table = evaluation_table(ours.record(), f"against {other}, step {theirs.step}", more)
+    table.caption = f"overall accuracy {accuracy_text(ours.record())}, against {accuracy_text(theirs.record())}"
+    console.print(table)
     console.print(one_line(verdict_text(comparison, other)), highlight=False, markup=False)
 
 

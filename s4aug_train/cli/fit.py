@@ -27,7 +27,7 @@ from .options import (
     settings_of,
     split_options,
 )
-from .reporter import Reporter, evaluation_table
+from .reporter import Reporter, classes_note, evaluation_table
 from .signals import noted_signals
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def fit(
         click.echo(one_line(f"the run was finished before; see it with: {again}"))
     else:
         Console().print(evaluation_table(last, f"{config.method.name} after {last.step} steps"))
+        if note := classes_note(last):
+            click.echo(one_line(note))
         _print_best(run)
     click.echo(one_line(f"run folder: {run.path}"))
 

@@ -1,7 +1,7 @@
 """`s4aug-train predict`: maps of whole rasters."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,18 +86,58 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tell(made: "Sequence[Made]", as_json: bool) -> None:
-    """What became of each raster; failures last, where they are seen."""
+    """The maps, and on stderr what there is to say of them; failures last, where they are seen."""
+    told = [unplaced_note(made)]
     if as_json:
         click.echo(json.dumps([_json(each) for each in made]))
-        return
-    for each in made:
-        if not each.failure:
-            click.echo(one_line(f"{each.job.out}{': was there already' if each.skipped else ''}"))
-    for each in made:
-        if each.failure:
-            click.echo(f"failed: {one_line(each.failure)}", err=True)
+    else:
+        for each in made:
+            if not each.failure:
+                click.echo(one_line(f"{each.job.out}{': was there already' if each.skipped else ''}"))
+        failures = [f"failed: {each.failure}" for each in made if each.failure]
+        told = [shares_text(made), *told, *failures]
+    for text in told:
+        if text:
+            click.echo(one_line(text), err=True)
 
 
 def _json(made: "Made") -> dict[str, Any]:
     outcome = "failed" if made.failure else "skipped" if made.skipped else "made"
-    return {"input": str(made.job.source), "map": str(made.job.out), "outcome": outcome, "failure": made.failure}
+    told = {"input": str(made.job.source), "map": str(made.job.out), "outcome": outcome, "failure": made.failure}
+    return {**told, "shares": shares(made.pixels)}
+
+
+def shares(pixels: Mapping[str, int]) -> dict[str, float] | None:
+    """By class, of the pixels that are not nodata; None where no pixels are known."""
+    whole = sum(pixels.values())
+    return {name: count / whole for name, count in pixels.items()} if whole else None
+
+
+def shares_text(made: "Sequence[Made]") -> str | None:
+    """How much of the maps each class has, over all of them; None where no map says it."""
+    counted = [each.pixels for each in made if each.pixels]
+    total = {name: sum(pixels[name] for pixels in counted) for name in (counted[0] if counted else ())}
+    found = shares(total)
+    if found is None:
+        return None
+    maps = sum(not each.failure for each in made)
+    which = "the map" if maps == 1 else f"the {maps} maps"
+    which = which if len(counted) == maps else f"{len(counted)} of {which}"
+    classes = ", ".join(f"{name} {_percent(share)}" for name, share in found.items())
+    return f"classes of {which}, % of {sum(total.values())} valid pixels: {classes}"
+
+
+def _percent(share: float) -> str:
+    return "<0.1" if 0 < share < 0.0005 else f"{100 * share:.1f}"
+
+
+def unplaced_note(made: "Sequence[Made]") -> str | None:
+    """Rasters that do not say where they lie; None where all do."""
+    sources = [each.job.source for each in made if not each.placed]
+    if not sources:
+        return None
+    why = "(no CRS, or no geotransform)"
+    if len(sources) == 1:
+        return f"note: {sources[0]} does not say where on earth it lies {why}, so its map does not either"
+    some = f"{len(sources)} rasters, for example {sources[0]},"
+    return f"note: {some} do not say where on earth they lie {why}, so their maps do not either"

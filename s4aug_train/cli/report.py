@@ -23,6 +23,7 @@ from .reporter import Reporter
     metavar="N",
     help="Unlabelled tiles to look at, for what to label next; 0: none.",
 )
+@click.option("--title", metavar="TEXT", help="Title of the page, instead of one made of the runs' names.")
 @data_options
 @model_option
 @device_options
@@ -32,6 +33,7 @@ def report(
     out: Path | None,
     split: str,
     unlabeled_tiles: int,
+    title: str | None,
     assignments: tuple[str, ...],
     **options: Any,
 ) -> None:
@@ -50,6 +52,7 @@ def report(
             out=out,
             split=split,
             unlabelled=unlabeled_tiles,
+            title=title,
             on_note=lambda note: show(note.text),
             on_progress=reporter.progress,
         )

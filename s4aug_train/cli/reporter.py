@@ -71,7 +71,8 @@ class Reporter:
         if self.live:
             if what not in self.tasks:
                 self.tasks[what] = self.bar.add_task(what, total=total)
-            self.bar.update(self.tasks[what], completed=done, visible=done < total)
+            # There may be less to do than was thought.
+            self.bar.update(self.tasks[what], completed=done, total=total, visible=done < total)
         elif what != "training" and now - max(self.shown, self.began[what][0]) > QUIET_S:
             self.shown = now
             self.line(f"{what}: {done}/{total}, {self._remaining(what, done, total)} left")
@@ -119,7 +120,8 @@ def evaluation_table(record: EvaluationRecord, title: str, more: Mapping[str, Se
         more: Further columns by their names: a text for each class, then one for the mean.
     """
     more = more or {}
-    table = Table(title=Text(one_line(title)), title_justify="left")
+    accuracy = Text(f"overall accuracy {accuracy_text(record)}")
+    table = Table(title=Text(one_line(title)), title_justify="left", caption=accuracy, caption_justify="left")
     table.add_column("class", overflow="fold")
     for name in ("IoU %", *more, "share of truth %"):
         table.add_column(name, justify="right")
@@ -134,3 +136,20 @@ def evaluation_table(record: EvaluationRecord, title: str, more: Mapping[str, Se
     mean = "-" if record.miou is None else f"{100 * record.miou:.2f}"
     table.add_row("mean of the classes present", mean, *(column[-1] for column in more.values()), "")
     return table
+
+
+def accuracy_text(record: EvaluationRecord) -> str:
+    """Share of the labelled pixels that are predicted right."""
+    return "-" if record.accuracy is None else f"{100 * record.accuracy:.1f} %"
+
+
+def classes_note(record: EvaluationRecord) -> str | None:
+    """Classes that the network never predicted on the tiles, and those that the truth does not hold, in one line."""
+    never, absent = record.never_predicted, record.absent
+    named = {
+        "never predicted": [name for name in never if name not in absent],
+        "absent from the truth": [name for name in absent if name not in never],
+        "neither in the truth nor predicted": [name for name in absent if name in never],
+    }
+    told = "; ".join(f"{what}: {', '.join(names)}" for what, names in named.items() if names)
+    return f"note: on these tiles {told}" if told else None

@@ -1,5 +1,6 @@
 """Rasters that are written: Cloud Optimized GeoTIFFs of 8-bit bands, whole or absent."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -15,12 +16,13 @@ from rasterio.errors import CRSError, RasterioError
 from rasterio.io import DatasetWriter
 
 from ..errors import DataError
-from ..files import atomic_path
+from ..files import atomic_path, parse_json
 from .decoding import Color
 from .raster import ignore_warnings, open_raster
 
 NODATA = 255  # in every band
 MADE_BY = "S4AUG_MADE_BY"  # the tag that says which network made a map, and how
+PIXELS = "PIXELS"  # the tag of a map of labels that says how many pixels each class has
 BLOCK_PX = 512
 READ_PX = 8 * BLOCK_PX  # columns that are read back together
 # Nothing in a file depends on time, machine or threads: the same map is the same bytes.
@@ -88,6 +90,8 @@ def written_map(path: Path, size: tuple[int, int], place: Mapping[str, Any], kin
             _describe(dataset, kind)
             writer = MapWriter(dataset, kind)
             yield writer
+            if kind.colors:
+                dataset.update_tags(**{PIXELS: json.dumps(writer.counts[0, : len(kind.colors)].tolist())})
         how = "mode" if kind.colors else "average"
         rasterio.shutil.copy(draft, final, driver="COG", overview_resampling=how, **COG)
         # GDAL does not always tell that a block could not be written.
@@ -152,6 +156,20 @@ def read_tags(path: Path) -> dict[str, str]:
     """
     with closing(open_raster(path)) as dataset:
         return dict(dataset.tags())
+
+
+def read_pixel_counts(path: Path, classes: int) -> list[int]:
+    """How many pixels of a map of labels have each class, as its tag says; none where it does not say.
+
+    Raises:
+        UnreadableError: As in `read_tags`.
+    """
+    try:
+        counts = parse_json(read_tags(path).get(PIXELS, ""))
+    except ValueError:
+        return []
+    whole = isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)
+    return counts if whole and len(counts) == classes else []
 
 
 def is_map(path: Path) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ..assessment import Assessment
 
-# Why tiles are shown, and how many at most.
+# Why tiles are shown, and how many at most, in the order in which they are shown.
 KINDS = {"even": 4, "best": 3, "worst": 3, "gained": 2, "lost": 2}
 
 
@@ -17,7 +17,10 @@ def accuracies(assessment: Assessment) -> dict[str, float]:
 def chosen_tiles(
     subject: Mapping[str, float], baseline: Mapping[str, float] | None
 ) -> dict[str, list[str]]:  # kind -> ids
-    """Ids of tiles by why they are shown; a kind without tiles is left out.
+    """Ids of tiles by why they are shown, each once; a kind without tiles is left out.
+
+    The best and the worst are chosen first, then of the rest those that gained and lost most, then some from all over
+    what is left of the ranking.
 
     Args:
         subject: Accuracy of tiles by the run that is looked at.
@@ -25,17 +28,17 @@ def chosen_tiles(
     """
     ranked = sorted(subject, key=lambda tile: (-subject[tile], tile))
     count, half = len(ranked), len(ranked) // 2
-    chosen = {
-        "even": _evenly(ranked, KINDS["even"]),
-        "best": ranked[: min(KINDS["best"], count - half)],
-        "worst": ranked[::-1][: min(KINDS["worst"], half)],
-    }
+    best, worst = ranked[: min(KINDS["best"], count - half)], ranked[::-1][: min(KINDS["worst"], half)]
+    chosen = {"best": best, "worst": worst}
     if baseline is not None:
-        gains = {tile: subject[tile] - baseline[tile] for tile in ranked if tile in baseline}
+        rest = ranked[len(best) : count - len(worst)]
+        gains = {tile: subject[tile] - baseline[tile] for tile in rest if tile in baseline}
         order = sorted(gains, key=lambda tile: (-gains[tile], tile))
         chosen["gained"] = [tile for tile in order if gains[tile] > 0][: KINDS["gained"]]
         chosen["lost"] = [tile for tile in order[::-1] if gains[tile] < 0][: KINDS["lost"]]
-    return {kind: tiles for kind, tiles in chosen.items() if tiles}
+    taken = {tile for tiles in chosen.values() for tile in tiles}
+    chosen["even"] = _evenly([tile for tile in ranked if tile not in taken], KINDS["even"])
+    return {kind: chosen[kind] for kind in KINDS if chosen.get(kind)}
 
 
 def _evenly(ranked: list[str], count: int) -> list[str]:

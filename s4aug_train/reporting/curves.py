@@ -1,6 +1,6 @@
 """The section of learning curves: what metrics.jsonl holds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from .charts import BINS, Line, line_chart
@@ -19,11 +19,18 @@ class Curve(NamedTuple):
     told: str = ""
     shares: bool = False
     unlabelled: bool = False  # left out for runs that use no unlabelled tiles
+    besides: str = ""  # told besides, where a run uses some
 
 
 MAIN = (
     Curve("miou", "Validation mIoU", "mIoU (%)", " of whole held-out tiles, as training went on", shares=True),
-    Curve("loss", "Loss", "loss", " of a step: the supervised one, and λ times that of the unlabelled images"),
+    Curve(
+        "loss",
+        "Loss",
+        "loss",
+        " of a step",
+        besides=": the supervised one, and λ times that of the unlabelled images",
+    ),
     Curve("loss_supervised", "Supervised loss", "loss", " on the labelled images"),
     Curve("loss_consistency", "Unlabelled loss", "loss", " before it is weighted with λ", unlabelled=True),
     Curve("lambda", "λ", "λ", ", the weight of the unlabelled loss", unlabelled=True),
@@ -90,8 +97,9 @@ def _figure(key: str, curve: Curve, runs: Sequence[Run]) -> Markup | None:
         return None
     drawing = line_chart(key, curve.title, lines, ("step", curve.label), shares=curve.shares)
     absent = [runs[n].name for n in range(len(runs)) if runs[n].lines and n not in {line.look for line in lines}]
-    left_out = f". None: {', '.join(absent)}" if absent else ""
-    return figure(drawing, curve.title, f"{curve.told}{left_out}." if curve.told or left_out else None)
+    told = curve.told + (curve.besides if any(map(uses_unlabelled, runs)) else "")
+    told += f". None: {', '.join(absent)}" if absent else ""
+    return figure(drawing, curve.title, f"{told}." if told else None)
 
 
 def _lines(curve: Curve, runs: Sequence[Run]) -> Iterator[Line]:
@@ -111,7 +119,7 @@ def uses_unlabelled(run: Run) -> bool:
 def _last(runs: Sequence[Run], shown: Sequence[int]) -> Markup:
     """The last value of each number, in each run."""
     curves = [*MAIN, *_extra(runs), *MACHINE]
-    last = [_last_values(runs[n].lines) for n in shown]
+    last = [_last_values(runs[n]) for n in shown]
     rows = [
         [curve.title, *(percent(v.get(curve.field)) if curve.shares else number(v.get(curve.field)) for v in last)]
         for curve in curves
@@ -121,8 +129,9 @@ def _last(runs: Sequence[Run], shown: Sequence[int]) -> Markup:
     return table("Last values of metrics.jsonl", ["", *(runs[n].name for n in shown)], rows, kind="numbers")
 
 
-def _last_values(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _last_values(run: Run) -> dict[str, float]:
     values: dict[str, float] = {}
-    for line in lines:
+    for line in run.lines:
         values.update({name: value for name, value in line.items() if _is_number(value)})
-    return values
+    zeros = {curve.field for curve in MAIN if curve.unlabelled and not uses_unlabelled(run)}
+    return {name: value for name, value in values.items() if name not in zeros}

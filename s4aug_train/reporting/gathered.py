@@ -143,6 +143,7 @@ class Gathered:
         labelling: Unlabelled tiles; None where none were looked at.
         notes: What was left out, and why.
         version: Of s4aug.
+        title: Of the page; "": what its runs are called.
     """
 
     runs: tuple[Run, ...]
@@ -153,3 +154,4 @@ class Gathered:
     labelling: Labelling | None = None
     notes: tuple[str, ...] = ()
     version: str = ""
+    title: str = ""

@@ -22,7 +22,7 @@ def page(gathered: Gathered) -> str:
     Args:
         gathered: What it shows.
     """
-    title = page_title(gathered.runs)
+    title = gathered.title or page_title(gathered.runs)
     sections = [
         result_section(gathered),
         *scores_sections(gathered),

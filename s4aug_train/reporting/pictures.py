@@ -13,6 +13,7 @@ from ..data.cache import Tile
 from ..data.palette import IGNORE
 from ..data.pool import Crops
 from ..panels import Contrast, heat, stripes
+from .words import tile_name
 
 SIDE_PX = 320  # of a picture at most
 QUALITY = 80  # of JPEG
@@ -41,7 +42,7 @@ def image_picture(tile: Tile) -> Picture:
     valid = np.ones(image.shape[-2:], bool) if tile.valid is None else np.asarray(tile.valid[::step, ::step])
     crops = Crops(image, torch.from_numpy(np.array(valid))[None, None], None, (tile.id,))
     colors = Contrast.of(crops).colors(image)[0]
-    return _picture(colors, valid, f"Tile {tile.id} as it is", smooth=True)
+    return _picture(colors, valid, f"{tile_name(tile.id, 'Tile')} as it is", smooth=True)
 
 
 def label_picture(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..comparison import Comparison
+from .cautions import cautions
 from .gathered import Gathered, Run, Scores, Versus
 from .markup import Content, Markup, tag
 from .pieces import Section, folded, paragraph, run_name, section, small, table
@@ -41,7 +42,7 @@ def result_section(gathered: Gathered) -> Section:
     if len(runs) == 2:
         cards += [card for each in gathered.versus if (card := _difference_card(each)) is not None]
     verdicts = [paragraph(verdict(runs, each)) for each in gathered.versus]
-    notes = [tag("li", {}, note) for note in gathered.notes]
+    notes = [tag("li", {}, note) for note in (*cautions(runs), *gathered.notes)]
     content: list[Content] = [tag("div", {"class": "cards"}, cards)]
     if len(runs) > 2:
         content += [_overview(gathered), folded("The comparisons in words", verdicts) if verdicts else None]
@@ -96,7 +97,12 @@ def _headline(run: Run) -> Content:
         between = f"mIoU on {tiles}"
     else:
         between = f"mIoU on {tiles}; {level:.0f} % interval {100 * interval[0]:.1f} to {percent(interval[1])}"
-    return [tag("p", {"class": "big"}, percent(scores.assessment.miou)), tag("p", {"class": "range"}, between)]
+    accuracy = f"overall accuracy {percent(scores.assessment.record().accuracy)}"
+    return [
+        tag("p", {"class": "big"}, percent(scores.assessment.miou)),
+        tag("p", {"class": "range"}, between),
+        tag("p", {"class": "range"}, accuracy),
+    ]
 
 
 def _trained(run: Run) -> str:
@@ -105,7 +111,9 @@ def _trained(run: Run) -> str:
     if not values:
         return "Its settings cannot be read."
     tiles = f"{counted(counts['labeled'], 'labelled tile')}" if counts else "tiles"
-    if counts and _wants_unlabelled(values):
+    if counts and values.get("method.name") == "full":
+        tiles += f" and those of {counted(counts['unlabeled'], 'other')} that have a mask"
+    elif counts and _wants_unlabelled(values):
         tiles += f" and {counted(counts['unlabeled'], 'unlabelled one')}"
     steps = values.get("train.steps")
     done = "" if run.step is None or run.step == steps else f" (evaluated after {whole(run.step)})"
@@ -115,7 +123,7 @@ def _trained(run: Run) -> str:
 
 def _wants_unlabelled(values: Any) -> bool:
     """Whether a method looks at unlabelled tiles."""
-    return values.get("method.name") not in ("supervised", "sup+affine", "full")
+    return values.get("method.name") not in ("supervised", "sup+affine")
 
 
 def _network(values: Any) -> str:
@@ -155,7 +163,7 @@ def _evidence(found: Comparison) -> str:
 def _overview(gathered: Gathered) -> Markup:
     """All runs as a table."""
     versus = {each.run: each.comparison for each in gathered.versus}
-    head = ["run", "method", "mIoU", "difference to the first, points", "p", "ECE"]
+    head = ["run", "method", "mIoU", "difference to the first, points", "p", "overall accuracy", "ECE"]
     rows = [_overview_row(gathered.runs, number, versus.get(number)) for number in range(len(gathered.runs))]
     return table("All runs", head, rows, kind="numbers")
 
@@ -168,6 +176,7 @@ def _overview_row(runs: Sequence[Run], number: int, found: Comparison | None) ->
         ABSENT if scores is None else _miou(scores),
         ABSENT if found is None or found.difference is None else _difference(found.difference, found.interval),
         ABSENT if found is None or found.p_value is None else f"{found.p_value:.3f}",
+        ABSENT if scores is None else percent(scores.assessment.record().accuracy),
         ABSENT if scores is None else percent(scores.assessment.ece()),
     ]
 
@@ -187,9 +196,9 @@ def _miou(scores: Scores) -> Content:
 def _meaning(runs: Sequence[Run]) -> Markup:
     """What the numbers are, and what they leave out."""
     return small(
-        "mIoU is the mean over the classes of intersection over union, from one confusion matrix over all held-out "
-        "tiles. Intervals and p-values come from resampling these tiles, which are taken for independent of each "
-        "other; neighbouring tiles are not quite.",
+        "mIoU is the mean over the classes of intersection over union, overall accuracy the share of the pixels that "
+        "are predicted right; both from one confusion matrix over all held-out tiles. Intervals and p-values come from "
+        "resampling these tiles, which are taken for independent of each other; neighbouring tiles are not quite.",
         " Each run is one training with one seed; how much another seed would change is not in these intervals."
         if len(runs) > 1
         else "",

@@ -44,7 +44,31 @@ def _classes(runs: Sequence[Run]) -> Section:
         "tiles); they do not hold what another seed of training would change."
     )
     wide = tag("div", {"class": "beside"}, figure(drawing, title), table("IoU by class", head, cells))
-    return section("classes", "Classes", told, run_legend(runs, numbers), wide)
+    return section("classes", "Classes", told, run_legend(runs, numbers), wide, _accuracies(runs, names))
+
+
+def _accuracies(runs: Sequence[Run], names: Sequence[str]) -> list[Content]:
+    """What makers of maps call accuracies, by class."""
+    told = paragraph(
+        "Of the pixels that are predicted as a class, its user's accuracy (precision) is the share that is of it: what "
+        "a user of the map can trust. Of the pixels that are of it, its producer's accuracy (recall) is the share that "
+        "is predicted as it: what the map finds. The overall accuracy is the share of all pixels that is right."
+    )
+    head, columns = ["class"], list[list[Content]]()
+    for _, run, scores in scored(runs):
+        head += [f"{run.name}, user's", f"{run.name}, producer's"]
+        columns += _accuracy_columns(scores.assessment, names)
+    rows = [[name, *cells] for name, *cells in zip([*names, "overall accuracy"], *columns, strict=True)]
+    return [told, table("User's and producer's accuracy by class", head, rows, kind="numbers")]
+
+
+def _accuracy_columns(assessment: Assessment, names: Sequence[str]) -> Iterator[list[Content]]:
+    """Two of them, user's and producer's: a cell for each class, then the overall accuracy, which is one for both."""
+    confusion, overall = assessment.confusion(), percent(assessment.record().accuracy)
+    for shares, none in ((confusion.precision(), "never predicted"), (confusion.recall(), "not in the truth")):
+        cells = (none if share is None else percent(share) for share in shares)
+        found = dict(zip(assessment.classes, cells, strict=True))
+        yield [*(found.get(name, "no such class") for name in names), overall]
 
 
 def _mean_bar(number: int, run: Run, scores: Scores) -> Bar:
@@ -79,7 +103,7 @@ def _confusions(runs: Sequence[Run]) -> Section:
     """A matrix for each run."""
     told = paragraph(
         "Each row is a class of the truth, and tells in percent what its pixels were predicted as; the diagonal is "
-        "what was found (recall)."
+        "what was found (producer's accuracy, recall)."
     )
     parts = [_confusion(run, scores) for _, run, scores in scored(runs)]
     return section("confusion", "Confusions", told, tag("div", {"class": "pairs"}, parts))

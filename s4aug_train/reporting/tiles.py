@@ -6,7 +6,7 @@ from .gathered import Gathered, Group, Labelling, Row, Run, Unsure
 from .markup import Content, Markup, tag
 from .pictures import Picture
 from .pieces import Section, folded, paragraph, section, small, table
-from .words import percent, points, whole
+from .words import percent, points, tile_name, whole
 
 TITLES = {
     "even": "From all over the ranking",
@@ -35,11 +35,11 @@ def _validation(gathered: Gathered) -> Section:
         f"class are the easiest to get wholly right, and wholly wrong."
     )
     reasons = {
-        "even": f"One from each quarter of the ranking by {subject}, from better to worse.",
+        "even": f"From all over the ranking by {subject} of the tiles that are not shown below, the better first.",
         "best": f"Those that {subject} gets most of right.",
         "worst": f"Those that {subject} gets least of right.",
-        "gained": f"Where {subject} gets most more right than {first}.",
-        "lost": f"Where {subject} gets most less right than {first}.",
+        "gained": f"Those, besides the best and the worst, where {subject} gets most more right than {first}.",
+        "lost": f"Those, besides the best and the worst, where {subject} gets most less right than {first}.",
     }
     groups = [_group(gathered, group, reasons[group.kind]) for group in gathered.groups]
     return section("tiles", "Tiles", told, class_legend(gathered.colors), groups)
@@ -68,7 +68,7 @@ def _row(runs: Sequence[Run], row: Row) -> Markup:
     for run, picture, right in zip(runs, row.predictions, row.right, strict=True):
         if picture is not None:
             cells.append(_panel(picture, run.name, None if right is None else f"{percent(right)} right"))
-    caption = tag("figcaption", {}, tag("strong", {}, f"Tile {row.tile}"), _change(runs, row))
+    caption = tag("figcaption", {}, tag("strong", {}, tile_name(row.tile, "Tile")), _change(runs, row))
     return tag("figure", {"class": "tile"}, caption, tag("div", {"class": "panels"}, cells))
 
 
@@ -114,7 +114,7 @@ def _labelling(gathered: Gathered, labelling: Labelling) -> Section:
 
 def _unsure(rank: int, tile: Unsure) -> Markup:
     cells = list(_unsure_panels(tile))
-    head = tag("strong", {}, f"{rank}. Tile {tile.tile}")
+    head = tag("strong", {}, f"{rank}. {tile_name(tile.tile, 'Tile')}")
     caption = tag("figcaption", {}, head, f" \u00b7 entropy {percent(tile.entropy)}")
     return tag("figure", {"class": "tile three"}, caption, tag("div", {"class": "panels"}, cells))
 

@@ -47,6 +47,11 @@ def shortened(text: str, limit: int) -> str:
     return f"{text[: limit - 1 - tail]}{ELLIPSIS}{text[len(text) - tail :]}"
 
 
+def tile_name(tile: str, noun: str = "tile") -> str:
+    """A tile as it is spoken of: that which is called Tile 3 is no tile Tile 3."""
+    return tile if tile.casefold().startswith("tile") else f"{noun} {tile}"
+
+
 def listed(names: list[str] | tuple[str, ...]) -> str:
     """Names with commas and an and."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

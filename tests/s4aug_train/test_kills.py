@@ -129,7 +129,7 @@ def check_folder(out):
 
 
 def test_a_killed_run_ends_as_if_nothing_had_happened(demo_folder, tmp_path):
-    check_killed_runs(demo_folder, tmp_path, "s4net", 2)
+    check_killed_runs(demo_folder, tmp_path, "s4net", 1)
 
 
 @pytest.mark.slow

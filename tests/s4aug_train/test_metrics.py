@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s4aug_train.metrics import Confusion
@@ -40,6 +40,17 @@ def test_iou_is_that_of_sets_of_pixels(pixels):
     assert [v for v in found if v is not None] == pytest.approx([v for v in expected if v is not None], abs=1e-12)
     present = [value for value in expected if value is not None]
     assert counted(pixels).miou() == (pytest.approx(np.mean(present)) if present else None)
+
+
+@given(PIXELS)
+@settings(max_examples=30)
+def test_precision_and_recall_are_shares_of_sets_of_pixels(pixels):
+    known = [(true, guessed) for true, guessed in pixels if true != 255]
+    for side, found in ((1, counted(pixels).precision()), (0, counted(pixels).recall())):
+        for label in range(4):
+            chosen = [pixel for pixel in known if pixel[side] == label]
+            right = [pixel for pixel in chosen if pixel == (label, label)]
+            assert found[label] == (pytest.approx(len(right) / len(chosen)) if chosen else None)
 
 
 @given(PIXELS, st.integers(0, 60), st.integers(0, 60))

@@ -308,9 +308,36 @@ def test_progress_counts_windows_to_the_last_whatever_fails(tmp_path):
     seen = []
     make([paths[0], tmp_path / "bad.tif", paths[1]], tmp_path / "out", on_progress=lambda *each: seen.append(each))
     done = [done for done, _ in seen]
-    assert {total for _, total in seen} == {9 + 1 + 9}
+    assert {total for _, total in seen} == {9 + 9}
     assert done == sorted(done)
-    assert done[-1] == 19
+    assert done[-1] == 18
+    seen.clear()
+    # One is skipped, one has been made otherwise, and one ends in the middle: what is left of it is no work any more.
+    cut = write(tmp_path / "cut.tif", image_of(150, 150), tiled=True, blockxsize=64, blockysize=64)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    paths[1].rename(tmp_path / "moved.tif")
+    more = write(tmp_path / "more.tif", image_of(150, 150, 5))
+    make([paths[0], cut, tmp_path / "moved.tif", more], tmp_path / "out", on_progress=lambda *each: seen.append(each))
+    assert seen[0][1] == 3 * 9
+    assert 2 * 9 <= seen[-1][1] < 3 * 9
+    assert seen[-1][0] == seen[-1][1]
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_pixels_are_counted_by_class_also_of_maps_that_were_there(tmp_path):
+    image = image_of()
+    image[:, :40] = 0
+    source = write(tmp_path / "a.tif", image, nodata=0, **PLACE)
+    plain = write(tmp_path / "plain.tif", image, nodata=0)
+    half = write(tmp_path / "half.tif", image, nodata=0, crs="EPSG:32652")
+    first, again = (make([source, plain, half], tmp_path / "out") for _ in range(2))
+    for made in (*first, *again):
+        with rasterio.open(made.job.out) as labels:
+            values = labels.read(1)
+        assert made.pixels == {name: (values == label).sum() for label, name in enumerate("abcd")}
+        assert sum(made.pixels.values()) == image[0].size - 40 * 210
+    assert [made.placed for made in first] == [True, False, False]
+    assert [made.skipped for made in again] == [True] * 3
 
 
 # A network of one layer on rasters most of which is nothing; prints the most memory that was resident after each.

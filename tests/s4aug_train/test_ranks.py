@@ -103,12 +103,21 @@ def test_a_run_whose_process_is_killed_goes_on_and_ends_as_if_nothing_had_happen
     # The figure of all processes is that of one, to the last digit.
     again = evaluate(tmp_path / "two", {"train.device": "cpu"})
     assert [line["miou"] for line in lines if "miou" in line][-1] == again.miou
-    # Processes share out the tiles of two checkpoints too, and one of them speaks.
-    evaluate_both = [*TORCHRUN, "-m", "s4aug_train", "evaluate", "two", "--against", "one", "--json"]
-    told = subprocess.run(evaluate_both, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
-    values = json.loads(told.stdout)
-    assert values["confusion"] == again.confusion
-    assert values["comparison"]["difference"] == again.miou - evaluate(tmp_path / "one").miou
+
+
+@pytest.mark.slow
+def test_processes_share_out_the_tiles_of_two_checkpoints_and_one_of_them_speaks(demo_folder, tmp_path):
+    settings = f"--data {demo_folder} --preset quick --weights none --labeled 4 --crop 64 --device cpu".split()
+    settings += ["--set", "train.window=64", "--set", "train.stride=64"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for steps in ("1", "2"):
+        fit = [sys.executable, "-m", "s4aug_train", "fit", *settings, "--steps", steps, "--out", f"run{steps}"]
+        subprocess.run(fit, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    command = [*TORCHRUN, "-m", "s4aug_train", "evaluate", "run2", "--against", "run1", "--json"]
+    told = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+    values, two, one = json.loads(told.stdout), evaluate(tmp_path / "run2"), evaluate(tmp_path / "run1")
+    assert values["confusion"] == two.confusion
+    assert values["comparison"]["difference"] == two.miou - one.miou
 
 
 @pytest.mark.slow

@@ -39,7 +39,15 @@ def test_notes_are_for_people_alone(tmp_path):
 
 def test_an_evaluation_prints_what_the_contract_says():
     expected = {"miou": 0.5, "iou": {"a": 0.5, "b": None}, "confusion": [[3, 1], [0, 0]], "classes": ["a", "b"]}
-    assert json.loads(json.dumps(evaluation(3).to_json())) == {**expected, "tiles": 4}
+    told = {"tiles": 4, "accuracy": 0.75, "never_predicted": [], "absent": ["b"]}
+    assert json.loads(json.dumps(evaluation(3).to_json())) == {**expected, **told}
+
+
+def test_classes_are_named_that_are_never_predicted_or_absent():
+    confusion, classes = [[5, 0, 2, 0], [3, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], list("abcd")
+    found = EvaluationRecord(1, None, {}, confusion, classes, 1)
+    assert (found.never_predicted, found.absent, found.accuracy) == (["b", "d"], ["c", "d"], 0.5)
+    assert EvaluationRecord(1, None, {}, [[0]], ["a"], 1).accuracy is None
 
 
 def test_lines_beyond_the_step_of_a_resumed_run_are_dropped(tmp_path):

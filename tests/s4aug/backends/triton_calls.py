@@ -13,7 +13,6 @@ from s4aug import AffineTransform, BackendUnavailable, RandomAffine, View, consi
 
 pytestmark = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="not interpreted")
 SIZE = (5, 4)
-MODES = ("bilinear", "nearest", "bicubic", "lifting")
 SMOOTH = ("bilinear", "bicubic")
 
 
@@ -43,7 +42,7 @@ def outcome(backend, image, matrix, mode, **options):
 
 
 @pytest.mark.parametrize("rich", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", pytest.param("bicubic", marks=pytest.mark.slow), "lifting"])
 def test_a_warp_and_its_derivatives_are_those_of_the_reference(mode, rich):
     image, options = random(2, 3, *SIZE), {}
     if rich:
@@ -115,6 +114,7 @@ def test_the_objective_and_its_gradients_are_those_of_the_reference(options, dty
         assert_close(mine, theirs, rtol=limit, atol=limit * float(theirs.float().abs().max()))
 
 
+@pytest.mark.slow
 def test_a_step_compiles_whole_to_the_bits_of_eager():
     perturb, weight = RandomAffine(20, (0.05, 0.05), (0.8, 1.2)), random(3, 2, 3, 3)
 

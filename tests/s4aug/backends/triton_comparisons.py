@@ -147,7 +147,7 @@ def check_any_comparison(kernels, options, seed):
 
 
 @runs
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(comparisons(side=7, batch=2, classes=3))
 def test_any_comparison(kernels, drawn):
     check_any_comparison(kernels, *drawn)

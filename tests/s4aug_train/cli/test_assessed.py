@@ -7,7 +7,9 @@ from rich.console import Console
 from s4aug_train.assessment import CONFIDENCE_BINS, Assessment, TileScore
 from s4aug_train.boundary import LABELS
 from s4aug_train.cli.assessed import print_assessment, print_comparison, print_confusion, verdict_text
+from s4aug_train.cli.reporter import classes_note
 from s4aug_train.comparison import Comparison, compare
+from s4aug_train.records import EvaluationRecord
 
 
 def assessment(classes, tiles=3, seed=0):
@@ -42,7 +44,29 @@ def test_an_assessment_fits_a_terminal_and_says_what_it_found():
     flat = " ".join(text.split())
     assert "boundary of the truth: 1: 75.0, 2: 75.0, 3-4: 75.0, 5-8: 75.0, 9-16: 75.0, over 16: 75.0" in flat
     assert "confidence 98.0 %, accuracy 80.0 % of the pixels: too sure; expected calibration error 18.0 %" in flat
+    counts = found.confusion().counts.numpy()
+    assert f"overall accuracy {100 * counts.trace() / counts.sum():.1f} %" in flat
+    assert "note: on these tiles absent from the truth: a_class_of_a_rather_long_name_5 accuracy" in flat
     assert len(text.splitlines()) < 30
+
+
+@pytest.mark.parametrize(
+    ("confusion", "told"),
+    [
+        ([[1, 1], [0, 2]], None),
+        ([[2, 0], [1, 0]], "note: on these tiles never predicted: b"),
+        ([[2, 1], [0, 0]], "note: on these tiles absent from the truth: b"),
+        ([[2, 0], [0, 0]], "note: on these tiles neither in the truth nor predicted: b"),
+        (
+            [[2, 1, 0, 0], [0] * 4, [1, 0, 0, 0], [0] * 4],
+            "note: on these tiles never predicted: c; absent from the truth: b; neither in the truth nor predicted: d",
+        ),
+        ([[0, 0], [0, 0]], "note: on these tiles neither in the truth nor predicted: a, b"),
+    ],
+)
+def test_classes_that_are_never_predicted_or_absent_are_named_in_one_line(confusion, told):
+    record = EvaluationRecord(1, None, {}, confusion, list("abcd"[: len(confusion)]), 2)
+    assert classes_note(record) == told
 
 
 def test_one_tile_has_no_intervals_and_it_is_said():
@@ -69,6 +93,8 @@ def test_two_checkpoints_are_shown_side_by_side(tmp_path):
     ours, theirs = assessment(6), assessment(6)
     text = shown(print_comparison, ours, theirs, compare(ours, theirs), tmp_path.relative_to("/"))
     assert "+0.00" in text
+    accuracy = f"{100 * ours.record().accuracy:.1f} %"
+    assert f"overall accuracy {accuracy}, against {accuracy}" in " ".join(text.split())
     assert "no difference is shown" in " ".join(text.split())
 
 

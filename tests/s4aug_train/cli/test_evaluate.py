@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from tests.s4aug_train.command import call, failure
@@ -10,13 +11,17 @@ from tests.s4aug_train.command import call, failure
 @pytest.mark.parametrize("what", ["", "checkpoints/last.pt", "checkpoints/best.pt"])
 def test_evaluate_takes_a_run_or_a_checkpoint(run, demo_folder, what):
     result = json.loads(call("evaluate", run[0] / what, "--data", demo_folder, "--json").stdout)
-    ours = {"miou", "iou", "confusion", "classes", "tiles"}
+    ours = {"miou", "iou", "confusion", "classes", "tiles", "accuracy", "never_predicted", "absent"}
     assert set(result) == ours | {"intervals", "boundary", "calibration", "ece", "comparison"}
     assert result["comparison"] is None
     low, high = result["intervals"]["miou"]
     assert low <= result["miou"] <= high
     assert result["tiles"] == 2
     assert len(result["confusion"]) == len(result["classes"]) == 6
+    counts, names = np.array(result["confusion"]), np.array(result["classes"])
+    assert result["accuracy"] == pytest.approx(np.diag(counts).sum() / counts.sum())
+    assert result["never_predicted"] == list(names[counts.sum(0) == 0])
+    assert result["absent"] == list(names[counts.sum(1) == 0])
 
 
 def test_evaluate_of_the_last_checkpoint_is_the_last_line_of_metrics(run, demo_folder):
@@ -24,6 +29,11 @@ def test_evaluate_of_the_last_checkpoint_is_the_last_line_of_metrics(run, demo_f
     last = json.loads((run[0] / "metrics.jsonl").read_text().splitlines()[-1])
     assert result["iou"] == last["iou"]
     assert result["miou"] == last["miou"]
+    # What fit printed last is of the same counts.
+    assert f"overall accuracy {100 * result['accuracy']:.1f} %" in run[1].stdout
+    never = [name for name in result["never_predicted"] if name not in result["absent"]]
+    assert f"never predicted: {', '.join(never)}" in run[1].stdout
+    assert never
 
 
 def test_evaluate_uses_the_validation_tiles_of_a_manifest(run, demo_folder, tmp_path):

@@ -3,21 +3,27 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 import s4aug_train
 from s4aug_train.cli import main
+from s4aug_train.cli.predict import shares_text, unplaced_note
 from s4aug_train.config import Config
 from s4aug_train.data.normalization import Normalization
 from s4aug_train.data.palette import DEEPGLOBE
 from s4aug_train.data.split import Split
 from s4aug_train.engine import Checkpoint
+from s4aug_train.jobs import Job
 from s4aug_train.model import UNet
+from s4aug_train.prediction import Made
 
 PLACE = {"crs": "EPSG:32652", "transform": rasterio.Affine(10, 0, 5e5, 0, -10, 4e6)}
 OPTIONS = ["--window", "64", "--device", "cpu"]
@@ -113,6 +119,43 @@ def test_failures_come_last_with_exit_code_1_and_json_tells_each(checkpoint, tmp
     told = json.loads(command(*arguments, "--json").stdout)
     assert [each["outcome"] for each in told] == ["failed", "skipped"]
     assert "cannot be read" in told[0]["failure"]
+    assert told[0]["shares"] is None
+    assert sum(told[1]["shares"].values()) == pytest.approx(1)
+
+
+def test_the_shares_of_the_classes_are_told_over_all_maps_and_rasters_without_place(checkpoint, tmp_path):
+    sources = [scene(tmp_path / "a.tif", 64, 90), scene(tmp_path / "b.tif", 64, 64)]
+    Image.fromarray(np.full((70, 70, 3), 200, np.uint8)).save(tmp_path / "c.png")
+    (tmp_path / "bad.tif").write_text("no raster")
+    out = tmp_path / "out"
+    one = command(checkpoint, sources[0], "--out", out, *OPTIONS)
+    every = command(checkpoint, *sources, tmp_path / "c.png", tmp_path / "bad.tif", "--out", out, *OPTIONS)
+    for result, names in ((one, ["a"]), (every, ["a", "b", "c"])):
+        counts = np.zeros(256, int)
+        for name in names:
+            with rasterio.open(out / f"{name}.tif") as labels:
+                counts += np.bincount(labels.read(1).ravel(), minlength=256)
+        [line] = [line for line in result.stderr.splitlines() if line.startswith("classes of")]
+        which, _, shares = line.partition(f", % of {counts[:6].sum()} valid pixels: ")
+        assert which == ("classes of the map" if len(names) == 1 else "classes of the 3 maps")
+        expected = zip(DEEPGLOBE.names, 100 * counts[:6] / counts[:6].sum(), strict=True)
+        told = [f"{name} {'<0.1' if 0 < share < 0.05 else f'{share:.1f}'}" for name, share in expected]
+        assert shares == ", ".join(told)
+    assert "where on earth" not in one.stderr
+    assert f"note: {tmp_path / 'c.png'} does not say where on earth it lies" in every.stderr
+    assert every.stderr.splitlines()[-1].startswith("failed: ")
+
+
+def test_many_rasters_without_place_are_one_note():
+    made = [Made(Job(Path(f"{name}.png"), Path(f"{name}.tif")), placed=False) for name in "ab"]
+    assert unplaced_note(made) == (
+        "note: 2 rasters, for example a.png, do not say where on earth they lie (no CRS, or no geotransform), so "
+        "their maps do not either"
+    )
+    # Maps that do not say their pixels, as those of other versions, are left out, and it is told.
+    assert shares_text(made) is None
+    told = shares_text([*made, replace(made[0], pixels={"a": 1, "b": 2999}), replace(made[0], failure="x")])
+    assert told == "classes of 1 of the 3 maps, % of 3000 valid pixels: a <0.1, b 100.0"
 
 
 @pytest.mark.parametrize(

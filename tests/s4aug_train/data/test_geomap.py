@@ -1,8 +1,10 @@
+import json
+
 import numpy as np
 import pytest
 import rasterio
 
-from s4aug_train.data.geomap import NODATA, MapKind, read_tags, written_map
+from s4aug_train.data.geomap import NODATA, PIXELS, MapKind, read_pixel_counts, read_tags, written_map
 from s4aug_train.errors import S4AugTrainError
 
 COLORS = [(0, 255, 255), (255, 255, 0), (1, 2, 3)]
@@ -35,12 +37,26 @@ def test_a_map_of_labels_is_a_cog_with_place_colours_and_tags(tmp_path):
         assert (dataset.crs, dataset.nodata, dataset.dtypes) == ("EPSG:32652", 255, ("uint8",))
         assert dataset.transform.almost_equals(TURNED)
         assert [dataset.colormap(1)[i] for i in (0, 1, 2, 255)] == [*((*c, 255) for c in COLORS), (0, 0, 0, 0)]
+        # TIFF has 256 entries, whatever is needed: the others are what GDAL fills up with.
+        assert {dataset.colormap(1)[i] for i in range(3, 255)} == {(0, 0, 0, 255)}
+        assert json.loads(dataset.tags()[PIXELS]) == [(labels == label).sum() for label in range(3)]
         assert dataset.overviews(1) == [2, 4]
         # Overviews of labels hold labels, not means of them.
         assert set(np.unique(dataset.read(1, out_shape=(350, 550)))) <= {0, 1, 2, 255}
         assert (dataset.read_masks(1) == 255 * (labels[0] != NODATA)).all()
     assert read_tags(path)["CLASS_0"] == "urban <&>"
     assert [p.name for p in path.parent.iterdir()] == ["a.tif"]
+
+
+@pytest.mark.parametrize("tag", ["", "{}", "[1, 2]", "[1, 2, -3]", "[1, 2, 3.5]", "[true, 1, 2]", "[" * 100_000])
+def test_a_map_that_does_not_say_its_pixels_has_none(tmp_path, tag):
+    labels = labels_of(60, 700)
+    path = write(tmp_path / "a.tif", labels, MapKind(["class"], COLORS))
+    assert sum(read_pixel_counts(path, 3)) == (labels != NODATA).sum()
+    assert read_pixel_counts(path, 2) == []
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+        dataset.update_tags(**{PIXELS: tag})
+    assert read_pixel_counts(path, 3) == []
 
 
 def test_a_map_of_shares_has_a_band_each_and_says_what_a_step_is(tmp_path):

@@ -1,5 +1,7 @@
 """The page is well made: tags closed, ids unique, headings in order, all text escaped, nothing loaded from outside."""
 
+import html
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -96,6 +98,86 @@ def test_a_page_of_two_runs_has_every_part(two):
     assert "not in the truth" in text
     assert found.tags[0] == ("html", {"lang": "en"})
     assert sum(name == "table" for name, _ in found.tags) == sum(name == "caption" for name, _ in found.tags)
+
+
+def rows_of(source, caption):
+    """The texts of a table's cells, by row."""
+    body = source.partition(f"<caption>{caption}</caption>")[2].partition("</table>")[0]
+    rows = [re.split(r"</t[hd]>", row)[:-1] for row in re.findall("<tr>(.*?)</tr>", body, re.DOTALL)]
+    return [[html.unescape(re.sub("<[^>]+>", "", cell)) for cell in row] for row in rows]
+
+
+def test_accuracies_of_users_and_producers_are_those_of_the_columns_and_rows_of_the_counts(two):
+    rows = {name: cells for name, *cells in rows_of(page(two), "User&#x27;s and producer&#x27;s accuracy by class")}
+    assert rows["class"] == ["base, user's", "base, producer's", "ours, user's", "ours, producer's"]
+    counts = [sum(tile.confusion for tile in run.scores.assessment.tiles).tolist() for run in two.runs]
+    for index, name in enumerate(planted.CLASSES):
+        expected = []
+        for table in counts:
+            for whole, otherwise in (
+                (sum(row[index] for row in table), "never predicted"),
+                (sum(table[index]), "not in the truth"),
+            ):
+                expected.append(f"{100 * table[index][index] / whole:.1f}\u202f%" if whole else otherwise)
+        assert rows[name] == expected
+    overall = [f"{100 * sum(table[i][i] for i in range(3)) / sum(map(sum, table)):.1f}\u202f%" for table in counts]
+    assert rows["overall accuracy"] == [overall[0], overall[0], overall[1], overall[1]]
+    text = "".join(checked(two).text)
+    assert all(f"overall accuracy {value}" in text for value in overall)
+    assert rows["water"][1] == "not in the truth"
+
+
+def test_a_class_that_is_never_predicted_has_no_users_accuracy():
+    scores = planted.scores(2)
+    for tile in scores.assessment.tiles:
+        tile.confusion[:, 0] = 0
+    source = page(planted.gathered(planted.run(scores=scores)))
+    rows = {name: cells for name, *cells in rows_of(source, "User&#x27;s and producer&#x27;s accuracy by class")}
+    assert rows["urban"] == ["never predicted", "0.0\u202f%"]
+
+
+def test_a_title_of_the_users_stands_on_the_page_and_in_the_tab():
+    named = replace(planted.gathered(), title=EVIL)
+    found = Checked(page(named))
+    assert found.faults == []
+    assert found.text.count(EVIL) == 2
+    assert "ours compared with base" not in "".join(found.text)
+
+
+def test_a_tile_that_is_called_tile_is_not_called_so_twice():
+    whole = planted.gathered()
+    row, unsure = replace(whole.groups[0].rows[0], tile="Tile 3/part"), replace(whole.labelling.tiles[0], tile="tile9")
+    labelling = replace(whole.labelling, tiles=(unsure, whole.labelling.tiles[1]))
+    text = "".join(checked(replace(whole, groups=(replace(whole.groups[0], rows=(row,)),), labelling=labelling)).text)
+    assert "Tile 3/part" in text
+    assert "1. tile9" in text
+    assert "tile tile" not in text.casefold()
+    assert "Tile t03" in "".join(checked(whole).text)
+
+
+def test_a_report_of_supervised_runs_alone_tells_of_no_unlabelled_images():
+    alone = replace(planted.gathered(planted.run(lines=tuple(planted.lines(0, method="supervised")))), labelling=None)
+    text = "".join(checked(alone).text)
+    assert "supervised on 60 labelled tiles, encoder" in text
+    assert "unlabelled" not in text.casefold()
+    both = "".join(checked(planted.gathered()).text)
+    assert "λ times that of the unlabelled images" in both
+    last = rows_of(page(planted.gathered()), "Last values of metrics.jsonl")
+    assert [row[1:] for row in last if row[0] == "λ"] == [["\u2013", "2"]]
+
+
+def test_what_the_method_full_is_trained_on_is_told():
+    text = "".join(checked(planted.gathered(planted.run(method="full"))).text)
+    assert "full on 60 labelled tiles and those of 1\u202f562 others that have a mask" in text
+
+
+def test_an_evaluation_of_few_tiles_is_told_with_the_result():
+    text = "".join(checked(Gathered((planted.run(scores=planted.scores(1, tiles=2)),), subject=0)).text)
+    assert "The evaluation rests on 2 tiles" in text
+    assert "Fewer than 3 tiles hold urban (2 tiles) and field (2 tiles)" in text
+    enough = "".join(checked(planted.gathered()).text)
+    assert "rests on" not in enough
+    assert "say little of" not in enough
 
 
 def test_the_page_is_the_same_each_time(two):
