@@ -44,18 +44,19 @@ class Reporter:
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
-            disable=not self.live,
         )
         self.tasks: dict[str, TaskID] = {}
         self.began: dict[str, tuple[float, int]] = {}  # what: clock and count at the first call
         self.shown = 0.0
 
     def __enter__(self) -> "Reporter":
-        self.bar.start()
+        if self.live:
+            self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        if self.live:
+            self.bar.stop()
 
     def line(self, text: str) -> None:
         """Print one line, and log it."""
