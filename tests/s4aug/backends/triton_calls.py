@@ -3,15 +3,14 @@
 By hand: `TRITON_INTERPRET=1 pytest tests/s4aug/backends/triton_calls.py`.
 """
 
-import os
-
 import pytest
 import torch
 from torch.testing import assert_close
 
 from s4aug import AffineTransform, BackendUnavailable, RandomAffine, View, consistency_terms, kernels, warp
+from tests.s4aug.backends.triton_cases import INTERPRETED, OLD_TRITON
 
-pytestmark = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="not interpreted")
+pytestmark = [pytest.mark.skipif(not INTERPRETED, reason="not interpreted"), OLD_TRITON]
 SIZE = (5, 4)
 SMOOTH = ("bilinear", "bicubic")
 

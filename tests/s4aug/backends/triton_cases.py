@@ -18,9 +18,11 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
 MODES = ("bilinear", "nearest", "bicubic", "lifting")
 GRADIENT_TOLERANCE = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+OLD_TRITON = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim > 0:DeprecationWarning")  # in 3.6
 # Of every test. The interpreter's NumPy warns where an infinite pixel is computed with.
 MARKS = [
     pytest.mark.usefixtures("poison"),
+    OLD_TRITON,
     pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning"),
 ]
 runs = pytest.mark.skipif(not INTERPRETED and DEVICE == "cpu", reason="neither interpreted nor on a GPU")

@@ -162,7 +162,7 @@ def test_whole_pixels_move_as_bits(kernels, dtype, mode, rng):
         # A NaN with a payload.
         given.image.view(torch.int16)[..., 2] = 0x7E23
     elif dtype != torch.bool:
-        given.image[..., 0] = torch.iinfo(dtype).max
+        given.image[..., 0] = torch.tensor(torch.iinfo(dtype).max, dtype=dtype)
     value, real = warped(kernels, given)
     value_expected, real_expected = expected(given, given.image, given.transform)
     assert torch.equal(real.cpu(), real_expected)
