@@ -3,7 +3,9 @@
 import copy
 import io
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,9 +81,10 @@ def _open_safetensors(path: Path, own: Own) -> Run:
 def _write_onnx(network: nn.Module, description: Description, path: Path) -> None:
     program = _traced(network, description)
     try:
-        made: Any = torch.onnx.export(
-            program, dynamo=True, input_names=["image"], output_names=["probabilities"], verbose=False
-        )
+        with _no_warnings():
+            made: Any = torch.onnx.export(
+                program, dynamo=True, input_names=["image"], output_names=["probabilities"], verbose=False
+            )
     except Exception as error:  # whatever an operation of the user's meets
         raise _untraceable("ONNX", error) from error
     for value in (made.model.graph.inputs[0], made.model.graph.outputs[0]):
@@ -104,7 +107,7 @@ def _write_torch_export(network: nn.Module, description: Description, path: Path
 
 
 def _open_torch_export(path: Path, own: Own) -> Run:
-    with path.open("rb") as file:
+    with path.open("rb") as file, _no_warnings():
         network = torch.export.load(file).module()
     return lambda sample: network(sample.pixels()).detach()
 
@@ -117,6 +120,14 @@ FORMATS = {
         Format("safetensors", _write_safetensors, _open_safetensors, ("safetensors",)),
     )
 }
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Older releases of torch warn of their own code; what it gives is compared anyhow."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _traced(network: nn.Module, description: Description) -> Any:

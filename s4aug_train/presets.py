@@ -75,5 +75,6 @@ def configured(given: Mapping[str, Any], preset_name: str | None = None) -> Conf
     """
     demo = given.get("data.path") == "demo"
     config = preset(preset_name or ("quick" if demo else "paper"))
-    method = METHODS.get(given.get("method.name", config.method.name), {})
+    name = given.get("method.name", config.method.name)
+    method = METHODS.get(name, {}) if isinstance(name, str) else {}  # what is no name is refused as a setting
     return config.updated({**method, **(DEMO if demo else {}), **given})

@@ -91,7 +91,7 @@ class Ending:
     @property
     def partly(self) -> bool:
         """Whether some rasters of several were made into maps."""
-        return self.code == 1 and self.stderr.startswith("failed: ") and self.stdout != ""
+        return self.code == 1 and self.stdout != "" and bool(re.search("^failed: ", self.stderr, re.MULTILINE))
 
     def _said_wrongly(self) -> Iterator[str]:
         lines = self.stderr.split("\n")[:-1]
@@ -104,7 +104,8 @@ class Ending:
         if "Warning" in self.stderr:
             yield f"a warning: {self.stderr}"
         told = [line for line in lines if line.startswith(("error: ", "failed: "))]
-        if self.code == 1 and not self.examined and not (told and told == (lines[-1:] if self.began else lines)):
+        last = lines[-1:] if self.began else lines[-len(told) :] if self.partly else lines
+        if self.code == 1 and not self.examined and not (told and told == last):
             yield f"not one line that begins with error: {self.stderr}"
         if self.code == 2 and [line for line in lines if line.startswith("Error: ")] != lines[-1:]:
             yield f"wrong usage that is not told in one line: {self.stderr}"

@@ -64,6 +64,7 @@ NASTY = [
     b"data: {split: 2001-01-01}",
     b"train: {lr: !!binary eA==}",
     b"train: {on: 1}",
+    b"method: {name: []}",
     b"\xff\xfed\x00a\x00t\x00a\x00",
 ]
 

@@ -37,7 +37,7 @@ def probabilities(network, tile, windows, **options):
     for piece in predict_pieces(segmenter_of(network), TilePixels(tile), windows, **options):
         rows = slice(piece.top, piece.top + piece.probabilities.shape[1])
         columns = slice(piece.left, piece.left + piece.probabilities.shape[2])
-        whole[:, rows, columns] = piece.probabilities
+        whole[:, rows, columns] = piece.probabilities.numpy()
         seen[rows, columns] += 1
     assert (seen == 1).all()
     return whole
