@@ -52,6 +52,10 @@ def mutated_tree(draw: st.DrawFn, value: Any, values: st.SearchStrategy[Any] = V
 
 
 def _mutated_once(draw: st.DrawFn, value: Any, values: st.SearchStrategy[Any]) -> Any:
+    def other() -> Any:
+        # Its own, for a later change may go within it.
+        return copy.deepcopy(draw(values))
+
     if isinstance(value, dict | list) and value and draw(st.integers(0, 9)):
         key = draw(st.sampled_from(list(value) if isinstance(value, dict) else range(len(value))))
         kind = draw(st.sampled_from(["within", "within", "remove", "add"]))
@@ -60,8 +64,8 @@ def _mutated_once(draw: st.DrawFn, value: Any, values: st.SearchStrategy[Any]) -
         elif kind == "remove":
             del value[key]
         elif isinstance(value, dict):
-            value[draw(TEXTS)] = draw(values)
+            value[draw(TEXTS)] = other()
         else:
-            value.insert(key, draw(values))
+            value.insert(key, other())
         return value
-    return draw(values)
+    return other()
