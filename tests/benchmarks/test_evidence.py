@@ -12,7 +12,7 @@ import pytest
 import s4aug_train
 from benchmarks.arms import COMMON, arms
 from benchmarks.evaluated import Evaluated, from_csv, of_runs, to_csv
-from benchmarks.evidence import commands, halve, picture, tables
+from benchmarks.evidence import MARKS, NUMBERS, PAGE, PICTURE, commands, halve, picture, section, tables
 
 STEPS = int(COMMON["train.steps"])
 MADE = [
@@ -73,6 +73,13 @@ def test_gains_are_taken_seed_by_seed():
 def test_the_picture_has_a_point_for_each_run():
     drawn = ElementTree.fromstring(picture(MADE))
     assert len(drawn.findall("{http://www.w3.org/2000/svg}circle")) == 4
+
+
+def test_the_page_and_its_picture_are_those_of_the_numbers():
+    evaluated = from_csv(NUMBERS.read_text())
+    (found,) = MARKS.finditer(PAGE.read_text())
+    assert found[0].removeprefix(found[1]).removesuffix(found[2]) == section(evaluated)
+    assert PICTURE.read_text() == picture(evaluated)
 
 
 def test_halved_masks_hold_no_new_colours_and_images_are_means(tmp_path):
