@@ -104,7 +104,8 @@ class Ending:
         if "Warning" in self.stderr:
             yield f"a warning: {self.stderr}"
         told = [line for line in lines if line.startswith(("error: ", "failed: "))]
-        last = lines[-1:] if self.began else lines[-len(told) :] if self.partly else lines
+        besides = ("classes of ", "note: ") if self.partly else ()  # of the maps that were made
+        last = lines[-1:] if self.began else [line for line in lines if not line.startswith(besides)]
         if self.code == 1 and not self.examined and not (told and told == last):
             yield f"not one line that begins with error: {self.stderr}"
         if self.code == 2 and [line for line in lines if line.startswith("Error: ")] != lines[-1:]:
