@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -20,6 +21,7 @@ from rich.text import Text
 from ..files import append_text
 from ..records import EvaluationRecord, Note, Record, StepRecord
 from .line import one_line
+from .stderr import Stderr
 
 QUIET_S = 10.0  # without a terminal, a progress line at most this often
 
@@ -33,7 +35,7 @@ class Reporter:
     """
 
     def __init__(self, log: Path | None = None, *, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet)
+        self.console = Console(file=cast(TextIO, Stderr()), quiet=quiet)
         self.log = None if quiet else log
         self.live = self.console.is_terminal and not quiet
         self.bar = Progress(

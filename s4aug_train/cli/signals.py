@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: noted, for what goes on to be saved first."""
+"""Signals that ask to end: noted, for what goes on to be saved first."""
 
 import signal
 import time
@@ -12,7 +12,10 @@ ECHO_S = 2.0
 
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM are noted, for the loop to stop at the next step; a second one, later, ends at once."""
+    """SIGINT, SIGTERM and SIGHUP are noted, for the loop to stop at the next step; a second one, later, ends at once.
+
+    SIGHUP (the terminal was closed) is left alone where it is ignored, as under nohup, or does not exist (Windows).
+    """
     seen: list[int] = []
     first = 0.0
 
@@ -24,7 +27,10 @@ def noted_signals() -> Iterator[list[int]]:
         elif time.monotonic() - first > ECHO_S:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield seen
     finally:
