@@ -30,7 +30,10 @@ def preview(out: Path | None, preset_name: str | None, assignments: tuple[str, .
     console = Console()
     if out is None and not can_show(console):
         raise click.UsageError("--out FILE.png is missing: this terminal cannot show pictures")
-    from ..data.raster import write_image
+    from ..data.raster import picture_format, write_image
+
+    if out is not None:
+        picture_format(out)
     from ..preview import preview as preview_of
 
     with Reporter() as reporter:

@@ -180,6 +180,21 @@ def read_strips(
             yield window, image, valid_pixels(dataset, window, image) if info.masked else None
 
 
+def picture_format(path: Path) -> tuple[str, tuple[int, ...]]:
+    """The driver of GDAL that writes a picture of this name, and the counts of channels that it takes.
+
+    Raises:
+        DataError: No picture can have the name.
+    """
+    driver = DRIVERS.get(path.suffix.lower(), "")
+    channels = {"JPEG": (1, 3), "PNG": (1, 3, 4)}.get(driver)
+    if channels is None:
+        raise DataError(f"cannot write {path}: pictures are .jpg, .jpeg or .png, not {path.suffix!r}")
+    if path.is_dir():
+        raise DataError(f"cannot write {path}: it is a folder; give a file")
+    return driver, channels
+
+
 def write_image(path: Path, array: np.ndarray, *, quality: int = 95) -> None:
     """Write a picture, whole or not at all.
 
@@ -192,10 +207,7 @@ def write_image(path: Path, array: np.ndarray, *, quality: int = 95) -> None:
         DataError: The suffix or the array does not fit.
         S4AugTrainError: The file cannot be written.
     """
-    driver = DRIVERS.get(path.suffix.lower())
-    channels = {"JPEG": (1, 3), "PNG": (1, 3, 4)}.get(driver or "")
-    if channels is None:
-        raise DataError(f"cannot write {path}: pictures are .jpg, .jpeg or .png, not {path.suffix!r}")
+    driver, channels = picture_format(path)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[0] not in channels:
         raise DataError(
             f"cannot write {path}: a {driver} takes uint8 [C, H, W] with C in {channels}, "

@@ -10,7 +10,7 @@ from s4aug_train.data.raster import write_image
 from s4aug_train.errors import ConfigError
 from s4aug_train.presets import configured
 from s4aug_train.preview import preview
-from tests.s4aug_train.command import call
+from tests.s4aug_train.command import call, failure
 
 
 @pytest.fixture
@@ -96,3 +96,12 @@ def test_no_data_is_wrong_usage_and_an_absent_folder_one_line(tmp_path):
     result = CliRunner().invoke(main, ["preview", "--data", str(tmp_path / "absent"), "--out", "x.png"])
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "message"), [("x.gif", "not '.gif'"), ("folder.png", "it is a folder; give a file")])
+def test_a_name_that_no_picture_can_have_is_told_before_the_data_are_read(tmp_path, name, message):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a_sat.jpg").write_bytes(b"no picture")
+    (tmp_path / "folder.png").mkdir()
+    assert message in failure("preview", "--data", data, "--out", tmp_path / name)
