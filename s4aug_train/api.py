@@ -17,7 +17,7 @@ from .exporting import export as export
 from .gathering import report as report
 from .launch import here
 from .mapmaking import predict as predict
-from .records import EvaluationRecord, Record
+from .records import EvaluationRecord, Record, Stopped
 from .run import RunFolder, begun_by, claim, fresh_run, held
 from .training import training
 
@@ -91,5 +91,6 @@ def fit(
             on_progress=on_progress,
         ):
             on_record(record)
-            last = record if isinstance(record, EvaluationRecord) else last
+            if isinstance(record, EvaluationRecord | Stopped):
+                last = record if isinstance(record, EvaluationRecord) else None
     return FitResult(run, last)

@@ -48,7 +48,8 @@ def inspect(
     listing: Listing,
     classes: ClassTable | None,
     *,
-    plan: DataConfig | None = None,
+    labeled: int | None = None,
+    val: int = DataConfig.val,
     mismatch: str = "error",
     workers: int = 2,
     on_progress: Callable[[int, int], None] | None = None,
@@ -58,12 +59,13 @@ def inspect(
     Args:
         listing: The tiles.
         classes: The class table; without one the masks' values or colours are counted.
-        plan: Labelled and validation tiles that training would draw; None: whatever there is will do.
+        labeled: Labelled tiles that training would draw; None: whatever there is will do.
+        val: Validation tiles that it would hold out, as in the settings.
         mismatch: What training does with pairs of different size: "error", "crop" or "skip".
         workers: Threads that decode.
         on_progress: Called with (tiles done, tiles in all) after every tile.
     """
-    division, problems = _plan(listing, plan)
+    division, problems = _plan(listing, labeled, val)
     findings = []
     with ThreadPoolExecutor(max_workers=workers) as pool:
         for finding in pool.map(lambda tile: _examine(tile, classes), listing.tiles):
@@ -152,13 +154,13 @@ def _examine_mask(
     return counts, off, seen
 
 
-def _plan(listing: Listing, plan: DataConfig | None) -> tuple[Division, tuple[Problem, ...]]:
+def _plan(listing: Listing, labeled: int | None, val: int) -> tuple[Division, tuple[Problem, ...]]:
     """Pairs to train on and to hold out, by tiles.csv or by number, and what is wrong with that."""
     division = Division(0, 0)
     try:
-        division = division_of(listing, read_groups(listing.root), plan or DataConfig())
-        check_counts(1 if plan is None else plan.labeled, division.training)
-        if plan is None and division.training < DataConfig.labeled:
+        division = division_of(listing, read_groups(listing.root), DataConfig(val=val))
+        check_counts(labeled or 1, division.training)
+        if labeled is None and division.training < DataConfig.labeled:
             what = f"fewer than the {DataConfig.labeled} labelled tiles that fit draws by default can be trained on"
             return division, (Problem(what, f"give fit --labeled {division.training} or fewer", fatal=False),)
     except DataError as error:

@@ -22,6 +22,7 @@ from .records import LeftOut, Note
 from .reporting import Gathered, page
 from .reporting.folders import Place, counts_of, places_of, read_run
 from .reporting.gathered import Run, Scores, Versus
+from .run import RunFolder
 from .showing import Evaluated, Wanted, shown_groups, shown_unlabelled
 
 
@@ -80,7 +81,7 @@ def _target(paths: Sequence[Path], out: Path | None) -> Path:
     if out is None:
         if len(paths) > 1 or paths[0].is_file():
             raise ConfigError("a report of several runs, or of a checkpoint file, needs --out FILE.html")
-        out = paths[0] / "report.html"
+        out = RunFolder(paths[0]).report
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder; give a file, for example {out / 'report.html'}")
     folder = next(parent for parent in out.absolute().parents if parent.exists())

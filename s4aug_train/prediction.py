@@ -14,6 +14,7 @@ from torch import Tensor
 from s4aug import __version__
 
 from .data.geomap import MADE_BY, NODATA, MapKind, MapWriter, is_map, read_pixel_counts, read_tags, written_map
+from .data.origins import parts_of
 from .data.scene import Reading, Scene, opened_scene
 from .errors import DataError, S4AugTrainError, UnreadableError, memory_is_full
 from .files import parse_json, remove_dead_remains
@@ -178,8 +179,9 @@ def _finished(segmenter: Segmenter, job: Job, request: MapRequest, overwrite: bo
 
 def _check_same(segmenter: Segmenter, job: Job, request: MapRequest, path: Path) -> None:
     cure = "remove it, or make it again with --overwrite"
-    if job.source.exists() and job.source.stat().st_mtime > path.stat().st_mtime:
-        raise DataError(f"{path} is older than its raster {job.source}; {cure}")
+    for file in [job.source, *parts_of(job.source)] if job.source.exists() else []:
+        if file.stat().st_mtime > path.stat().st_mtime:
+            raise DataError(f"{path} is older than its raster {file}; {cure}")
     try:
         old = parse_json(read_tags(path)[MADE_BY])
     except ValueError:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,31 +15,13 @@ from .data.own import OwnData
 from .data.pool import Pool
 from .data.readable import readable
 from .data.resident import held_on, place
-from .engine import Checkpoint, Loader, TrainingState
+from .engine import Checkpoint, Loader, TrainingState, changed_settings
 from .errors import CheckpointError, ConfigError
 from .files import content_hash
 from .methods import Method, Setup, make_method
 from .model import OwnNetwork, UNet, load_encoder_weights, own_network, read_encoder_weights
 from .ranks import Ranks
 from .rng import stream_seed
-
-# What a resumed run may change; all else would make it another run.
-FREE_ON_RESUME = {
-    "data.path",
-    "data.classes",
-    "data.unlabeled",
-    "data.split",
-    "data.unreadable",
-    "train.device",
-    "train.workers",
-    "train.accumulate",  # the parts of a step are held to what they were
-    "train.skip_limit",
-    "train.pool",
-    "train.log_every",
-    "train.tensorboard",
-    "train.checkpoint_every",
-    "train.evaluate_every",
-}
 
 
 def check_resumable(checkpoint: Checkpoint, config: Config, dataset: Dataset) -> None:
@@ -47,13 +30,7 @@ def check_resumable(checkpoint: Checkpoint, config: Config, dataset: Dataset) ->
     Raises:
         CheckpointError: One differs; it is named with both values.
     """
-    old, new = checkpoint.config.to_dict(), config.to_dict()
-    changed = [
-        f"{group}.{name} (was {value}, now {new[group][name]})"
-        for group, values in old.items()
-        for name, value in values.items()
-        if new[group][name] != value and f"{group}.{name}" not in FREE_ON_RESUME
-    ]
+    changed = changed_settings(checkpoint.config, config)
     if checkpoint.classes.key != dataset.classes.key:
         changed.append(f"classes (was {', '.join(checkpoint.classes.names)}, now {', '.join(dataset.classes.names)})")
     if (checkpoint.bands, checkpoint.normalization) != (dataset.bands, dataset.normalization):
@@ -104,7 +81,7 @@ def prepared(
     network = network.to(device)
     if config.train.sync_batchnorm and ranks.count > 1:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    state = TrainingState(network, make_method(_setup(config, dataset)), config.train, device, ranks)
+    state = TrainingState(network, _method(config, dataset), config.train, device, ranks)
     if checkpoint is not None:
         check_resumable(checkpoint, config, dataset)
         # Optimizers go on in the very tensors that they load.
@@ -154,12 +131,21 @@ def _new_network(config: Config, dataset: Dataset, model: nn.Module | None) -> n
         return UNet(classes, dataset.bands, config.model.encoder)
 
 
-def _setup(config: Config, dataset: Dataset) -> Setup:
-    return Setup(config, dataset.normalization, len(dataset.classes.names), _class_weights(config.train, dataset))
+def _method(config: Config, dataset: Dataset) -> Method:
+    setup = Setup(config, dataset.normalization, len(dataset.classes.names))
+    method = make_method(setup)
+    # It says itself whose masks it sees.
+    weights = _class_weights(config.train, dataset, method.labelled_tiles(dataset.labeled, dataset.unlabeled))
+    return method if weights is None else make_method(replace(setup, class_weights=weights))
 
 
-def _class_weights(config: TrainConfig, dataset: Dataset) -> tuple[float, ...] | None:
+def _class_weights(config: TrainConfig, dataset: Dataset, labeled: Sequence[Tile]) -> tuple[float, ...] | None:
     """One weight per class, of mean 1 where they are balanced: by the inverse of the labelled pixels of each.
+
+    Args:
+        config: Says which.
+        dataset: Of the classes.
+        labeled: The tiles that are trained on with their masks.
 
     Raises:
         ConfigError: Numbers were given, but not one for each class.
@@ -175,7 +161,7 @@ def _class_weights(config: TrainConfig, dataset: Dataset) -> tuple[float, ...] |
             )
         return given
     # What cannot be read is told when it is to be trained on.
-    tiles = readable(dataset.labeled, (lambda name, why: None) if dataset.skip else None)
+    tiles = readable(labeled, (lambda name, why: None) if dataset.skip else None)
     pixels = np.sum([_class_pixels(tile, len(names)) for tile in tiles], axis=0).tolist()
     if not any(pixels):
         raise ConfigError("train.class_weights=balanced: no labelled pixel was found to count; check the masks")
@@ -237,6 +223,8 @@ def _placed(
     if dataset.own:
         how = f"by {config.workers} processes" if config.workers else "in the training loop"
         return labeled, unlabeled, f"tiles read from datasets given in Python, {how}"
+    # Masks of unlabelled tiles are for nobody to see.
+    unlabeled = [replace(tile, labels=None) for tile in unlabeled]
     each = list({tile.id: tile for tile in [*unlabeled, *labeled]}.values())
     placement = place(each, device, config.pool, sharing=ranks.local_count if device.type == "cpu" else 1)
     if placement.resident:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ class StepRecord:
         named = {("lambda" if name == "weight" else name): value for name, value in values.items()}
         # JSON has no NaN, which means are if every step was skipped.
         return {name: value if math.isfinite(value) else None for name, value in named.items()}
+
+
+# What lines of metrics.jsonl call something else; no more that a method tells can have these names.
+RESERVED = frozenset({*(field.name for field in fields(StepRecord)), "lambda", "iou", "miou"})
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,15 @@
 """The folder of a run, and how a user names one."""
 
 import contextlib
+import errno
 import itertools
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from .errors import CheckpointError, ConfigError
 from .files import parse_json, remove_empty, remove_remains
@@ -63,6 +66,11 @@ class RunFolder:
     def log(self) -> Path:
         """What was printed."""
         return self.path / "log.txt"
+
+    @property
+    def report(self) -> Path:
+        """The page that `report` makes."""
+        return self.path / "report.html"
 
     @property
     def lock(self) -> Path:
@@ -141,7 +149,8 @@ def begun_by(run: RunFolder, rank: Rank) -> bool:
 def clear(run: RunFolder) -> None:
     """Give up a run: its own files go, others stay."""
     damaged = [aside for file in run.checkpoints for aside in file.parent.glob(f"{file.name}.damaged*")]
-    ours = (*damaged, *run.checkpoints, run.metrics, run.split, run.environment, run.config, *run.events())
+    made = (run.metrics, run.split, run.environment, run.config, run.report)
+    ours = (*damaged, *run.checkpoints, *made, *run.events())
     for file in ours:
         file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
@@ -181,16 +190,32 @@ def held(run: RunFolder, rank: Rank = ONLY) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"cannot write --out {run.path}: {error.strerror}; choose another folder") from error
     with file:
-        try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(f"another run is writing to {run.path}; wait for it, or choose another --out") from error
+        if not lock(file) or not _is(file, run.lock):
+            raise ConfigError(f"another run is writing to {run.path}; wait for it, or choose another --out")
         try:
             yield
         finally:
             run.lock.unlink(missing_ok=True)
             remove_empty(made)
+
+
+def lock(file: IO[str]) -> bool:
+    """Lock a file until it is closed; False: another process has it. Where there are no locks nobody is kept out."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # Some network file systems know no locks, which is another error.
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
+
+
+def _is(file: IO[str], path: Path) -> bool:
+    """Whether an open file is still the one of that name: the holder of a lock removes its file when it ends."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 def find_checkpoint(path: Path) -> Path:

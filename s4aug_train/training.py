@@ -88,7 +88,9 @@ def training(
             ranks=ranks,
         )
         for record in chain(kept, _notes(where, config.train, loader), records):
-            for each in (*left_out.notes(), record, *guards.notes(record)):
+            # What another process leaves out is not told before the first one has heard of it.
+            left = left_out.notes() if ranks.first else ()
+            for each in (*left, record, *guards.notes(record)):
                 if journal is not None:
                     journal.append(each)
                 yield each

@@ -42,7 +42,7 @@ def doctor(
     for path, option in ((write_classes, "--write-classes"), (write_groups, "--write-groups")):
         if path is not None:
             refuse_existing(path, option)
-    from ..data.dataset import list_tiles
+    from ..data.dataset import list_tiles, with_further
     from ..data.layouts import choose_classes
     from ..doctor import inspect
 
@@ -50,9 +50,10 @@ def doctor(
         listing = list_tiles(config, reporter.progress)
         classes = choose_classes(listing, Path(config.classes) if config.classes else None)
         report = inspect(
-            listing,
+            with_further(listing, config),
             classes,
-            plan=config if options["labeled"] else None,
+            labeled=options["labeled"],
+            val=config.val,
             mismatch=config.mismatch,
             on_progress=lambda done, total: reporter.progress("checking tiles", done, total),
         )

@@ -150,7 +150,9 @@ def _print_best(run: RunFolder) -> None:
     evaluations = [line for line in read_metrics(run.metrics) if line.get("miou") is not None]
     if evaluations:
         best = max(evaluations, key=lambda line: float(line["miou"]))
-        click.echo(f"best on these tiles: mIoU {100 * best['miou']:.2f} % after {best['step']} steps (best.pt)")
+        # A run that went on from another's checkpoint need not have been better than that one.
+        kept = " (best.pt)" if run.best.exists() else ""
+        click.echo(f"best on these tiles: mIoU {100 * best['miou']:.2f} % after {best['step']} steps{kept}")
 
 
 def _train(

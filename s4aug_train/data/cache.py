@@ -21,6 +21,7 @@ from torch import Tensor
 from ..errors import DataError, S4AugTrainError, UnreadableError
 from ..files import parse_json
 from .layouts import TileFile
+from .origins import fingerprint
 from .palette import IGNORE, ClassTable
 from .raster import RasterInfo, read_info, read_strips
 
@@ -236,11 +237,10 @@ def _entry(
 ) -> dict[str, Any]:
     """The cache entry of a file, made if it is not there: a folder that appears whole, by a rename."""
     try:
-        stat = path.stat()
+        identity = f"{kind}:{fingerprint(path)}"
     except OSError as error:
         why = f"{path} cannot be read: {error.strerror}; restore the file, or remove its pair"
         raise UnreadableError(why, str(path)) from error
-    identity = f"{kind}:{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
     key = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:32]
     home = folder / key[:2] / key
     if not (home / "entry.json").exists():

@@ -95,6 +95,15 @@ def class_table(listing: Listing, config: DataConfig) -> ClassTable:
     return classes
 
 
+def with_further(listing: Listing, config: DataConfig) -> Listing:
+    """A listing with the images of --unlabeled too.
+
+    Raises:
+        DataError: There are none.
+    """
+    return replace(listing, tiles=(*listing.tiles, *_external(config, listing)))
+
+
 class Division(NamedTuple):
     """Pairs by their use, as far as it is known before anything is decoded.
 
@@ -142,6 +151,11 @@ def load_dataset(config: DataConfig, seed: int, *, workers: int, on_progress: Pr
     else:
         where = Path(config.split or "")
         files = _named(files, split, where)
+        if extra and not {tile.id for tile in extra} & {*split.unlabeled}:
+            raise DataError(
+                f"{where} names no image of --unlabeled {config.unlabeled}, such as {extra[0].id}; make the split with "
+                f"the same --unlabeled, or leave it out"
+            )
         if groups is not None:
             groups.check(split, where)
     left_out: dict[str, str] = {}

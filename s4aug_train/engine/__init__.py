@@ -7,7 +7,9 @@ from .device import chosen_precision as chosen_precision
 from .device import environment as environment
 from .loop import train as train
 from .prefetch import Loader as Loader
+from .resumption import FREE_ON_RESUME as FREE_ON_RESUME
 from .resumption import Resumption as Resumption
+from .resumption import changed_settings as changed_settings
 from .resumption import chosen as chosen
 from .resumption import newest as newest
 from .state import TrainingState as TrainingState

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -51,13 +50,14 @@ class Interval:
 
     def add(self, outcome: Outcome, tiles: tuple[str, ...], waited_s: float) -> None:
         """Count one step, of crops from these tiles."""
-        taken = {field.name for field in fields(StepRecord)} & outcome.told.keys() - {*MEANS}
-        if taken:
-            raise ConfigError(f"the method's Losses.extra must not be called {', '.join(taken)}; choose another name")
-        values = torch.stack(list(outcome.told.values()))
+        self.names = self.names or list(outcome.told)
+        if differ := {*self.names} ^ outcome.told.keys():
+            raise ConfigError(
+                f"the method's Losses.extra holds {', '.join(sorted(differ))} in some steps alone; give all in each"
+            )
+        values = torch.stack([outcome.told[name] for name in self.names])
         # A skipped step's are no numbers. Copied: the next step of a CUDA graph writes over them.
         values = torch.where(outcome.skipped, 0.0, values)
-        self.names = list(outcome.told)
         self.sums = values if self.sums is None else self.sums + values
         self.skipped.append(outcome.skipped.clone())
         self.tiles.append(tiles)

@@ -15,6 +15,7 @@ from .state import TrainingState
 
 Evaluate = Callable[[int], EvaluationRecord | None]  # None: given up
 Save = Callable[[bool], None]  # with: whether this is the best so far
+IN_A_RUN = 5  # evaluations, where `evaluate_every` is 0
 
 
 def train(
@@ -33,7 +34,7 @@ def train(
     Args:
         state: Changed as training goes on.
         loader: Gives the batches.
-        evaluate: Called every `evaluate_every` steps and after the last, with the step.
+        evaluate: Called every `evaluate_every` steps (0: five times in a run) and after the last, with the step.
         save: Called every `checkpoint_every` steps, and before and after each evaluation.
         left_out: What is told already of tiles that cannot be read.
         should_stop: Asked after each step, in all processes alike; when true the state is saved and the loop ends.
@@ -96,10 +97,9 @@ def train(
 
 
 def _evaluation_due(state: TrainingState) -> bool:
-    config = state.config
-    every = config.evaluate_every or max(1, config.steps // 5)
-    due = state.step > 0 and (state.step % every == 0 or state.step == config.steps)
-    return due and state.evaluated != state.step
+    step, steps, every = state.step, state.config.steps, state.config.evaluate_every
+    due = step % every == 0 if every else IN_A_RUN * step // steps > IN_A_RUN * (step - 1) // steps
+    return step > 0 and (due or step == steps) and state.evaluated != step
 
 
 def _evaluated(state: TrainingState, evaluate: Evaluate, save: Save) -> Iterator[Record]:

@@ -15,6 +15,8 @@ from ..config import Config
 from ..data.cache import Tile
 from ..data.normalization import Normalization
 from ..data.pool import Crops
+from ..errors import ConfigError
+from ..records import RESERVED
 from ..rng import sample_offsets
 from .joint import Joint, alone, divided
 
@@ -128,7 +130,13 @@ class Losses:
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def told(self) -> dict[str, Tensor]:
-        """What is logged, detached and by its name in the records."""
+        """What is logged, detached and by its name in the records.
+
+        Raises:
+            ConfigError: A name of `extra` means something else there.
+        """
+        if taken := sorted(RESERVED & self.extra.keys()):
+            raise ConfigError(f"the method's Losses.extra must not be called {', '.join(taken)}; choose another name")
         named = {
             "loss": self.total,
             "loss_supervised": self.supervised,

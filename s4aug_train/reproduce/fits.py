@@ -13,15 +13,10 @@ import torch
 from ..config import Config
 from ..engine import choose_device
 from ..errors import ConfigError, S4AugTrainError
-from ..run import RunFolder
+from ..run import RunFolder, lock
 from .folder import GridFolder
 from .grid import Cell
 from .schedule import Process
-
-try:
-    import fcntl
-except ImportError:  # Windows: runs there are not kept apart
-    fcntl = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -112,16 +107,13 @@ class Awaited:
 
 def is_held(run: RunFolder) -> bool:
     """Whether a process is writing to a run."""
-    if fcntl is None:
-        return False
     try:
         with run.lock.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return not lock(file)
     except FileNotFoundError:
         return False
     except OSError:
         return True
-    return False
 
 
 def visible_gpus(config: Config) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config import Config
+from ..engine import FREE_ON_RESUME
 from ..errors import ConfigError
-from ..preparation import FREE_ON_RESUME
 from ..presets import configured
 from . import paper
 from .grid import Cell, Grid

@@ -363,3 +363,17 @@ def test_the_report_tells_what_would_be_trained_on_and_held_out(demo_folder, tmp
     report = inspect(find_tiles(copy), DEEPGLOBE)
     assert not report.ok
     assert "tiles.csv" in report.problems[0].what
+
+
+def test_validation_tiles_and_further_images_that_are_asked_for_are_looked_at(folder, tmp_path):
+    TABLE.write(folder / "class_dict.csv")
+    given = ("--data", str(folder))
+    code, text = command(*given, "--val", "3")
+    assert code == 1
+    assert "the validation tiles leave no tile with a mask to train on" in text
+    assert command(*given, "--val", "2")[0] == 0
+    save(tmp_path / "more" / "new.png", np.zeros((20, 30), np.uint8))
+    code, text = command(*given, "--unlabeled", str(tmp_path / "more"))
+    assert code == 1
+    assert "3 (3), 1 (1)" in text  # bands
+    assert "no images" in failure("doctor", *given, "--unlabeled", tmp_path / "typo")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from rasterio.shutil import copy
 
 from s4aug_train.data.geomap import MADE_BY
 from s4aug_train.data.normalization import Normalization
@@ -227,12 +228,16 @@ def test_a_map_that_says_nonsense_of_itself_is_told_in_one_line(tmp_path, tag):
     assert "was made with other weights" in made.failure or "is no map of" in made.failure
 
 
-def test_a_map_older_than_its_raster_is_not_taken_for_one_of_it(tmp_path):
-    source = write(tmp_path / "a.tif", image_of())
+@pytest.mark.parametrize("virtual", [False, True])
+def test_a_map_older_than_its_raster_or_than_a_part_of_a_virtual_one_is_not_taken(tmp_path, virtual):
+    part = source = write(tmp_path / "a.tif", image_of())
+    if virtual:
+        source = tmp_path / "mosaic.vrt"
+        copy(part, source, driver="VRT")
     [made] = make([source], tmp_path / "out")
     later = time.time() + 100
-    os.utime(source, (later, later))
-    assert "is older than its raster" in make([source], tmp_path / "out")[0].failure
+    os.utime(part, (later, later))
+    assert f"is older than its raster {part}" in make([source], tmp_path / "out")[0].failure
     assert made.job.out.exists()
 
 

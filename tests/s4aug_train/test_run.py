@@ -1,7 +1,10 @@
+import errno
+
 import pytest
 
 from s4aug_train.errors import CheckpointError, ConfigError
-from s4aug_train.run import RunFolder, claim, clear, find_checkpoint, fresh_run, held, set_aside, tidy
+from s4aug_train.reproduce.fits import is_held
+from s4aug_train.run import RunFolder, claim, clear, find_checkpoint, fresh_run, held, lock, set_aside, tidy
 
 
 def make_run(path):
@@ -69,6 +72,31 @@ def test_a_run_is_held_by_one_process(tmp_path):
     assert [path.name for path in run.path.iterdir()] == ["log.txt"]
 
 
+def test_a_lock_whose_file_its_holder_has_just_removed_is_none(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+
+    def lock_late(file):
+        run.lock.unlink()  # the holder before ends
+        return lock(file)
+
+    monkeypatch.setattr("s4aug_train.run.lock", lock_late)
+    with pytest.raises(ConfigError, match="another run is writing"), held(run):
+        pass
+
+
+def test_where_the_file_system_knows_no_locks_a_run_is_not_kept_out(tmp_path, monkeypatch):
+    def no_locks(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("s4aug_train.run.fcntl.flock", no_locks)
+    run = RunFolder(tmp_path / "run")
+    with held(run):
+        run.log.write_text("x")
+        assert not is_held(run)
+    assert run.log.exists()
+
+
 def test_a_new_or_empty_folder_is_taken(tmp_path):
     claim(RunFolder(tmp_path / "new"), resume=False, overwrite=False)
     claim(RunFolder(tmp_path), resume=False, overwrite=False)
@@ -84,7 +112,7 @@ def test_overwrite_never_touches_what_is_no_run(tmp_path):
 def test_overwrite_keeps_files_that_are_not_the_runs(tmp_path):
     run = make_run(tmp_path / "run")
     (run.path / "notes.md").write_text("mine")
-    for path in run.checkpoints:
+    for path in (*run.checkpoints, run.report):
         path.write_text("x")
     set_aside(run.previous)
     claim(run, resume=False, overwrite=True)

@@ -14,9 +14,9 @@ from torch.utils.data import TensorDataset
 import s4aug_train
 from s4aug_train.engine import Checkpoint
 from s4aug_train.errors import CheckpointError, ConfigError, DataError
-from s4aug_train.preparation import _class_weights, _new_network
+from s4aug_train.preparation import _class_weights, _method, _new_network
 from s4aug_train.presets import configured
-from s4aug_train.records import Note
+from s4aug_train.records import EvaluationRecord, Note
 
 SMALL = {
     "model.weights": "none",
@@ -82,14 +82,15 @@ def test_processes_that_read_a_dataset_change_nothing(own_data, tmp_path):
 def test_a_run_of_an_own_network_goes_on_with_it_and_not_without(own_data, tmp_path):
     out, config = tmp_path / "run", configured(SMALL)
     seen = []
-    s4aug_train.fit(
+    result = s4aug_train.fit(
         config,
         out=out,
         model=small_network(),
         dataset=own_data,
         on_record=seen.append,
-        should_stop=lambda: len(seen) > 1,
+        should_stop=lambda: any(isinstance(record, EvaluationRecord) for record in seen),
     )
+    assert result.evaluation is None
     stopped = Checkpoint.read(out / "checkpoints" / "last.pt").step
     assert 0 < stopped < 4
     with pytest.raises(CheckpointError, match=r"cannot change model.factory"):
@@ -156,14 +157,14 @@ def test_the_teacher_can_be_what_is_evaluated(name, own_data, tmp_path):
 
 def test_balanced_weights_are_inverse_to_the_pixels_and_one_on_average(own_data):
     dataset = own_data.dataset()
-    weights = np.array(_class_weights(configured({"train.class_weights": "balanced"}).train, dataset))
+    weights = np.array(_class_weights(configured({"train.class_weights": "balanced"}).train, dataset, dataset.labeled))
     masks = own_data.labeled.tensors[1].numpy()
     pixels = np.array([(masks == k).sum() for k in range(3)])
     np.testing.assert_allclose(weights, (1 / pixels) / (1 / pixels).mean())
-    assert _class_weights(configured({}).train, dataset) is None
-    assert _class_weights(configured({"train.class_weights": "1,2,0.5"}).train, dataset) == (1.0, 2.0, 0.5)
+    assert _class_weights(configured({}).train, dataset, []) is None
+    assert _class_weights(configured({"train.class_weights": "1,2,0.5"}).train, dataset, []) == (1.0, 2.0, 0.5)
     with pytest.raises(ConfigError, match="holds 2 numbers, there are 3 classes: field, forest, water"):
-        _class_weights(configured({"train.class_weights": "1,2"}).train, dataset)
+        _class_weights(configured({"train.class_weights": "1,2"}).train, dataset, [])
 
 
 @pytest.mark.parametrize(
@@ -256,6 +257,18 @@ def test_balanced_weights_count_the_masks_that_can_be_read(own_data):
     train = configured({"train.class_weights": "balanced"}).train
     some = replace(own_data, labeled=torch.utils.data.Subset(own_data.labeled, [0, 1, 3, 4]))
     corrupt = replace(own_data, labeled=Corrupt(own_data.labeled, 2))
-    assert _class_weights(train, corrupt.dataset(skip=True)) == _class_weights(train, some.dataset())
+    skipping, without, failing = corrupt.dataset(skip=True), some.dataset(), corrupt.dataset()
+    expected = _class_weights(train, without, without.labeled)
+    assert _class_weights(train, skipping, skipping.labeled) == expected
     with pytest.raises(DataError, match="labeled:2 cannot be read"):
-        _class_weights(train, corrupt.dataset())
+        _class_weights(train, failing, failing.labeled)
+
+
+def test_balanced_weights_count_all_masks_that_the_method_sees(own_data):
+    tiles = own_data.dataset().labeled
+    dataset = replace(own_data.dataset(), labeled=tiles[:1], unlabeled=tiles[1:])
+    balanced = {"train.class_weights": "balanced"}
+    few, all_ = (_method(configured({**balanced, "method.name": name}), dataset) for name in ("supervised", "full"))
+    assert few.setup.class_weights == _class_weights(few.setup.config.train, dataset, tiles[:1])
+    assert all_.setup.class_weights == _class_weights(all_.setup.config.train, dataset, tiles)
+    assert few.setup.class_weights != all_.setup.class_weights

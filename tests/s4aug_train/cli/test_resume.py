@@ -7,10 +7,12 @@ import os
 import pickle
 import shutil
 import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
 
+from s4aug_train.data.split import Split
 from s4aug_train.run import RunFolder
 from tests.s4aug_train.command import call
 
@@ -131,6 +133,31 @@ def test_a_damaged_last_checkpoint_is_kept_also_where_another_is_named(run):
     assert torch.load(run.previous, weights_only=True)["training"]["evaluated"] == 0
 
 
+@pytest.mark.parametrize("change", [("train.seed", "  seed: 0", "  seed: 7"), ("split", None, None)])
+def test_a_checkpoint_of_another_run_is_not_put_into_a_folder_that_holds_one(run, tmp_path, change):
+    named, old, new = change
+    other = RunFolder(shutil.copytree(run.path, tmp_path / "other"))
+    if old is None:
+        split = Split.read(other.split)
+        replace(split, labeled=split.labeled[1:], unlabeled=(*split.unlabeled, split.labeled[0])).write(other.split)
+    else:
+        text = other.config.read_text()
+        other.config.write_text(text.replace(old, new))
+        assert other.config.read_text() != text
+    before = {path: path.read_bytes() for path in other.path.rglob("*") if path.is_file()}
+    (line,) = call("fit", "--resume", run.last, "--out", other.path, code=1).stderr.splitlines()
+    assert f"--out {other.path} holds another run than {run.last} is of, with {named} (was " in line
+    assert "go on with --out in another folder" in line
+    assert before == {path: path.read_bytes() for path in other.path.rglob("*") if path.is_file()}
+
+
+def test_a_backup_is_put_back_into_the_folder_of_its_run(run, tmp_path):
+    backup = shutil.copy(run.last, tmp_path / "backup.pt")
+    run.last.unlink()
+    assert "finished before" in call("fit", "--resume", backup, "--out", run.path).stdout
+    assert torch.load(run.last, weights_only=True)["step"] == 3
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -150,10 +177,7 @@ def test_another_schedule_split_or_class_table_is_refused_by_name(run, monkeypat
 
 def write_others(run):
     """Beside the run: another split of its tiles, and its class table with one name changed."""
-    from dataclasses import replace
-
     from s4aug_train.data.palette import DEEPGLOBE, ClassTable
-    from s4aug_train.data.split import Split
 
     split = Split.read(run.split)
     Split(split.labeled[1:], (*split.unlabeled, split.labeled[0]), split.val).write(run.path / "other.json")

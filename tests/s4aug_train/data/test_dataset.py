@@ -152,6 +152,24 @@ def test_tiles_skipped_for_their_size_are_in_no_part(root):
     assert "t04" not in parts
 
 
+def test_a_split_that_names_no_image_of_unlabeled_is_refused_before_decoding(root, tmp_path, nothing_is_decoded):
+    (tmp_path / "more").mkdir()
+    save(tmp_path / "more" / "new.png", np.zeros((8, 9, 3)))
+    given = {"split": str(tmp_path / "s.json"), "unlabeled": str(tmp_path / "more")}
+    Split(("t04",), ("u1",), ("t05",)).write(tmp_path / "s.json")
+    with pytest.raises(DataError, match=r"names no image of --unlabeled .*more, such as unlabeled:new; make the split"):
+        load(root, **given)
+
+
+def test_a_split_chooses_among_the_images_of_unlabeled(root, tmp_path):
+    (tmp_path / "more").mkdir()
+    for name in ("one", "two"):
+        save(tmp_path / "more" / f"{name}.png", np.zeros((8, 9, 3)))
+    Split(("t04",), ("unlabeled:two",), ("t05",)).write(tmp_path / "s.json")
+    data = load(root, split=str(tmp_path / "s.json"), unlabeled=str(tmp_path / "more"))
+    assert ids(data.unlabeled) == ["unlabeled:two"]
+
+
 def test_a_split_whose_labelled_tiles_are_all_skipped_is_refused(root, tmp_path):
     save(root / "masks/t04.png", np.ones((8, 10)))
     Split(("t04",), (), ("t05",)).write(tmp_path / "s.json")

@@ -1,13 +1,19 @@
 """Tiles held on a device give the same crops as those of the map, and are held there only if they fit."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from s4aug_train.data import resident
+from s4aug_train.data.dataset import Dataset
 from s4aug_train.data.pool import Pool
 from s4aug_train.data.resident import free_bytes, held_on, place, tile_bytes
 from s4aug_train.errors import ConfigError
+from s4aug_train.preparation import _placed
+from s4aug_train.presets import configured
+from s4aug_train.ranks import ALONE
 
 CPU = torch.device("cpu")
 
@@ -50,6 +56,17 @@ def test_auto_holds_what_fits_into_half_of_the_free_memory(tiles, monkeypatch, f
     assert (placement.resident, placement.free) == (fits, free)
     assert ("in the memory of cpu" if fits else "memory map") in str(placement)
     assert not place(tiles, CPU, "map").resident
+
+
+def test_masks_of_unlabelled_tiles_take_no_memory(make_tile):
+    tiles = [make_tile((80, 96), name=name) for name in "abc"]
+    method = SimpleNamespace(labelled_tiles=lambda labeled, unlabeled: labeled, uses_unlabeled=True)
+    parts = {"labeled": tiles[:1], "unlabeled": tiles, "val": []}
+    dataset = Dataset(classes=None, split=None, normalization=None, **parts)
+    labeled, unlabeled, where = _placed(configured({}).train, dataset, method, CPU, ALONE, None)
+    assert [tile.labels is None for tile in (*labeled, *unlabeled)] == [False, False, True, True]
+    assert "in the memory of cpu" in where
+    assert sum(tile_bytes(tile) for tile in {tile.id: tile for tile in (*unlabeled, *labeled)}.values()) == 80 * 96 * 10
 
 
 def test_what_cannot_be_held_is_refused(tiles, monkeypatch):

@@ -214,6 +214,7 @@ def test_a_group_on_both_sides_is_refused(tmp_path, sides):
         (b"id,spatial_group\na,g\nb\n", "tile 2: no id or no spatial_group"),
         (b"id,spatial_group\na,g\nb,\n", "tile 2: no id or no spatial_group"),
         (b"id,spatial_group,split\na,g,train\nb,h,test\n", "a split is train or val, not 'test'"),
+        (b"id,spatial_group,split\na,g,train\nb,h,\n", "marks tiles as train and none as val; mark those to hold out"),
         (b"id,spatial_group\n\xff\xfe,g\n", "cannot read"),
     ],
 )

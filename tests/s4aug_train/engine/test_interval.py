@@ -8,6 +8,7 @@ import torch
 from s4aug_train.engine.interval import Interval
 from s4aug_train.engine.state import Outcome
 from s4aug_train.errors import ConfigError, TrainingError
+from s4aug_train.methods import Losses
 from s4aug_train.ranks import ALONE
 from s4aug_train.records import Note, StepRecord
 
@@ -57,9 +58,19 @@ def test_a_row_goes_on_over_records_and_checks():
         interval.check(3)
 
 
-def test_a_method_must_not_take_a_name_of_the_record():
-    interval = Interval(6, CPU, ALONE, limit=3)
-    taken = outcome(1.0)
-    taken.told["lr"] = torch.tensor(1.0)
-    with pytest.raises(ConfigError, match="extra must not be called lr"):
-        interval.add(taken, (), 0.0)
+@pytest.mark.parametrize("name", ["lr", "lambda", "loss", "miou", "iou"])
+def test_a_method_must_not_take_a_name_of_the_record(name):
+    one = torch.tensor(1.0)
+    with pytest.raises(ConfigError, match=f"extra must not be called {name}"):
+        Losses(one, one, one, one, extra={name: one}).told()
+
+
+def test_what_a_method_tells_besides_comes_in_any_order_but_in_each_step():
+    interval, one, other = Interval(6, CPU, ALONE, limit=3), outcome(1.0), outcome(3.0)
+    interval.add(one, (), 0.0)
+    interval.add(Outcome(dict(reversed(other.told.items())), other.skipped), (), 0.0)
+    (record,) = interval.records(2, 0.01, 2.0)
+    assert (record.loss, record.valid_fraction) == (2.0, 0.5)
+    other.told["entropy"] = other.told.pop("sure")
+    with pytest.raises(ConfigError, match="holds entropy, sure in some steps alone; give all in each"):
+        interval.add(other, (), 0.0)

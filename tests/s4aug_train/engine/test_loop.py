@@ -82,6 +82,15 @@ def test_records_come_at_their_intervals_and_at_the_end(set_up):
     assert saved == [(4, False), (4, True), (8, False), (8, False), (10, False), (10, False)]
 
 
+@pytest.mark.parametrize(
+    ("steps", "evaluated"),
+    [(9, [2, 4, 6, 8, 9]), (10, [2, 4, 6, 8, 10]), (3, [1, 2, 3]), (24, [5, 10, 15, 20, 24])],
+)
+def test_it_is_evaluated_five_times_in_a_run_unless_said_otherwise(set_up, steps, evaluated):
+    records, _ = run(set_up(**{"train.steps": steps}))
+    assert [r.step for r in records if isinstance(r, EvaluationRecord)] == evaluated
+
+
 def test_the_learning_rate_is_a_cosine_to_zero(set_up):
     parts = set_up(**{"train.log_every": 1})
     records, _ = run(parts)
