@@ -20,8 +20,9 @@ class Perturbation(nn.Module):
     seeds are given.
 
     Convention:
-        The motion comes first, then the augmentations in their order. They change real pixels only: where the
-        view is not valid it keeps its fill (padding other than fill is changed along with the rest).
+        The motion comes first, then the augmentations in their order, in the precision of the image also under
+        autocast. They change real pixels only: where the view is not valid it keeps its fill, in place of which they
+        see the mean of the image's real pixels (padding other than fill is changed along with the rest).
 
     Args:
         geometric: The motion.
@@ -72,13 +73,15 @@ class Perturbation(nn.Module):
         """The changes of light alone, on a view that is there, as one made by `View.of`; arguments as in a call."""
         if not self.photometric or not len(view.image):
             return view
-        changed = self._changed(view.image, generator, seed)
         if self.geometric.padding == "fill":
+            changed = self._changed(_evened(view.image, view.valid), generator, seed)
             changed = torch.where(view.valid, changed, view.image)
+        else:
+            # Some parts write into what they get.
+            changed = self._changed(view.image.clone(), generator, seed)
         return View(changed, view.valid, view.transform, view.mode)
 
     def _changed(self, image: Tensor, generator: torch.Generator | None, seed: Tensor | None) -> Tensor:
-        image = image.clone()  # some parts write into what they get
         if seed is not None:
             alone = zip(image.split(1), derived(seed).tolist(), strict=True)
             return torch.cat([self._drawn(one, torch.Generator().manual_seed(number)) for one, number in alone])
@@ -90,7 +93,9 @@ class Perturbation(nn.Module):
 
     def _applied(self, image: Tensor) -> Tensor:
         for part in self.photometric:
-            changed = part(image)
+            # A blur is a convolution, which autocast would round to 8 bits.
+            with torch.autocast(image.device.type, enabled=False):
+                changed = part(image)
             if changed.shape != image.shape:
                 raise ArgumentError(
                     f"photometric must keep shapes, {type(part).__name__} makes {list(changed.shape)} of "
@@ -98,6 +103,14 @@ class Perturbation(nn.Module):
                 )
             image = changed
         return image
+
+
+def _evened(image: Tensor, valid: Tensor) -> Tensor:
+    """A copy with the mean of its real pixels where they are not, so that a blur spreads no fill; 0 without any."""
+    wide = torch.promote_types(image.dtype, torch.float32)
+    sums = torch.where(valid, image, 0).sum((-2, -1), keepdim=True, dtype=wide)  # [B, C, 1, 1]
+    mean = sums / valid.sum((-2, -1), keepdim=True).clamp(min=1)
+    return torch.where(valid, image, mean.to(image.dtype))
 
 
 def _check_photometric(part: nn.Module) -> None:

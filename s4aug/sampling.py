@@ -165,7 +165,7 @@ def check_liftable(ranges: AffineRanges) -> None:
     if turned and any(shear_x) and any(shear_y):
         raise ArgumentError(f"lifting cannot follow shear along both axes and rotation, got {ranges}; shear along one")
     linear = _motions([angle, (1.0, 1.0), (1.0, 1.0), shear_x, shear_y])
-    mirror = torch.tensor([-1.0, 1.0]).double() if ranges.hflip or ranges.vflip else torch.ones(2).double()
+    mirror = vector([-1.0 if ranges.hflip or ranges.vflip else 1.0, 1.0], "cpu")
     strays = float(torch.cat([strayed_px(linear), strayed_px(linear * mirror)]).amax())
     if not strays <= LARGEST_DISTANCE_PX:
         raise ArgumentError(
@@ -179,7 +179,7 @@ def _motions(bounds: Sequence[Range]) -> Tensor:  # [N, 2, 2]
     counts = (361, 2, 2, 9, 9)
     # Ends included; one point where there is nothing between them.
     ticks = [
-        torch.linspace(low, high, count if low < high else 1, dtype=torch.float64)
+        torch.linspace(low, high, count if low < high else 1, dtype=torch.float64, device="cpu")
         for (low, high), count in zip(bounds, counts, strict=True)
     ]
     angles, *rest = (tick.flatten() for tick in torch.meshgrid(*ticks, indexing="ij"))
@@ -188,6 +188,11 @@ def _motions(bounds: Sequence[Range]) -> Tensor:  # [N, 2, 2]
 
 def _draw(batch: int, device: torch.device, generator: torch.Generator | None, seed: Tensor | None) -> Tensor:
     if seed is None:
+        if generator is not None and generator.device.type != device.type:
+            raise ArgumentError(
+                f"generator is on {generator.device.type}, numbers are drawn on {device.type}; make it with "
+                f"torch.Generator({device.type!r}), or pass seed="
+            )
         kind = {"dtype": torch.float64, "device": device}
         return torch.rand(batch, NUMBERS_PER_SAMPLE, generator=generator, **kind)  # type: ignore[call-overload, no-any-return]
     if generator is not None:

@@ -4,10 +4,11 @@ Longer than other files, so that none of them has to know these.
 """
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -196,9 +197,12 @@ class AffineTransform:
     def __len__(self) -> int:
         return self.matrix.shape[0]
 
-    def __getitem__(self, index: int | slice | Tensor) -> "AffineTransform":
+    def __getitem__(self, index: SupportsIndex | slice | Tensor) -> "AffineTransform":
         """The transforms of some samples; a whole number keeps the batch dimension."""
-        if isinstance(index, int):
+        if isinstance(index, Tensor) and index.ndim == 0:
+            index = index[None]
+        elif hasattr(index, "__index__") and not isinstance(index, Tensor):
+            index = operator.index(index)
             # Without the error, a loop over the transform would never end.
             if not -len(self) <= index < len(self):
                 raise IndexError(f"sample {index} of a batch of {len(self)}")
@@ -273,14 +277,14 @@ class AffineTransform:
             xy: [B, N, 2] in px.
 
         Returns:
-            [B, N, 2] in the dtype of `xy`, computed in float64.
+            [B, N, 2] in the dtype of `xy`, computed in float64; whole numbers are rounded, halves upwards.
         """
         check_tensor(xy, "xy")
         if xy.ndim != 3 or xy.shape[-1] != 2 or len(self) not in (1, xy.shape[0]):
             raise ArgumentError(f"xy must have shape [{len(self)}, N, 2], got {list(xy.shape)}")
         self.check_beside(xy.device, "xy")
         moved = widened(xy) @ self.matrix[:, :2, :2].mT + self.matrix[:, None, :2, 2]
-        return moved.to(xy.dtype).to(xy.device)
+        return (moved if xy.is_floating_point() else (moved + 0.5).floor()).to(xy.dtype).to(xy.device)
 
     def boxes(self, xyxy: Tensor) -> Tensor:
         """The smallest upright boxes around the moved boxes.
@@ -289,7 +293,7 @@ class AffineTransform:
             xyxy: [B, N, 4], (left, top, right, bottom) in px.
 
         Returns:
-            [B, N, 4] in the dtype of `xyxy`.
+            [B, N, 4] in the dtype of `xyxy`; in whole numbers the smallest that hold them, to 1e-9 px.
         """
         check_tensor(xyxy, "xyxy")
         if xyxy.ndim != 3 or xyxy.shape[-1] != 4 or len(self) not in (1, xyxy.shape[0]):
@@ -298,7 +302,10 @@ class AffineTransform:
         left, top, right, bottom = widened(xyxy).unbind(-1)
         corners = torch.stack([left, top, right, top, right, bottom, left, bottom], -1)
         moved = self.points(corners.reshape(xyxy.shape[0], -1, 2)).reshape(*xyxy.shape[:-1], 4, 2)
-        return torch.cat([moved.amin(-2), moved.amax(-2)], -1).to(xyxy.dtype).to(xyxy.device)
+        low, high = moved.amin(-2), moved.amax(-2)
+        if not xyxy.is_floating_point():
+            low, high = (low + 1e-9).floor(), (high - 1e-9).ceil()
+        return torch.cat([low, high], -1).to(xyxy.dtype).to(xyxy.device)
 
     def to_rasterio(self, geotransform: Sequence[float], index: int = 0) -> Geotransform:
         """The geotransform of the warped raster.
@@ -388,7 +395,7 @@ class AffineTransform:
 
 
 # From pixel centres at whole numbers to pixel corners at whole numbers.
-_CORNER = torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]], dtype=torch.float64)
+_CORNER = torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]], dtype=torch.float64, device="cpu")
 
 
 def _corner_matrix(geotransform: Sequence[float]) -> Tensor:  # [3, 3] on the CPU
@@ -397,7 +404,7 @@ def _corner_matrix(geotransform: Sequence[float]) -> Tensor:  # [3, 3] on the CP
         raise ArgumentError(
             f"a geotransform has 6 finite numbers (rasterio adds 0, 0, 1), got {len(numbers)} numbers: {numbers}"
         )
-    return torch.tensor([*numbers[:6], 0.0, 0.0, 1.0], dtype=torch.float64).reshape(3, 3)
+    return torch.tensor([*numbers[:6], 0.0, 0.0, 1.0], dtype=torch.float64, device="cpu").reshape(3, 3)
 
 
 class Axis(NamedTuple):

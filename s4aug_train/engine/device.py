@@ -50,9 +50,11 @@ def choose_device(name: str, rank: Rank = ONLY) -> torch.device:
 
 
 def chosen_precision(name: str, device: torch.device) -> torch.dtype | None:
-    """The type of the autocast, None for float32; "auto" is bf16 on a GPU that has it, else fp32."""
+    """The type of the autocast, None for float32; "auto" is bf16 on a GPU that has it (Ampere or newer), else fp32."""
     if name == "auto":
-        name = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        # Older ones imitate it, slowly.
+        has = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        name = "bf16" if has else "fp32"
     return PRECISIONS[name]
 
 

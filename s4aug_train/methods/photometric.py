@@ -24,9 +24,7 @@ def relit(setup: Setup, view: View, batch: Batch, stream: str) -> View:
         return view
     light = _light(setup.normalization, config.jitter, config.blur, config.noise)
     generator = torch.Generator().manual_seed(stream_seed(batch.seed, batch.step, f"light/{stream}/{batch.part}"))
-    # Kornia's blur is a convolution, which autocast would round to 8 bits.
-    with torch.autocast(view.image.device.type, enabled=False):
-        return light.relight(view, generator=generator)
+    return light.relight(view, generator=generator)
 
 
 @lru_cache(maxsize=8)

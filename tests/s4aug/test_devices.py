@@ -5,7 +5,17 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from s4aug import AffineTransform, ArgumentError, RandomAffine, View, consistency_loss, lifting, linear, warp
+from s4aug import (
+    AffineRanges,
+    AffineTransform,
+    ArgumentError,
+    RandomAffine,
+    View,
+    consistency_loss,
+    lifting,
+    linear,
+    warp,
+)
 from s4aug.transform import fixed_point
 
 SIZE = (16, 24)
@@ -94,6 +104,21 @@ def perturbation(mode, **options):
 
 def images(device="cpu"):
     return torch.rand(2, 3, *SIZE, device=device)
+
+
+class TestDefaultDevice:
+    def test_what_is_worked_out_on_the_cpu_is_so_whatever_the_default(self):
+        ranges = AffineRanges(degrees=15, translate=(0.2, 0.2), scale=(0.75, 1.25), hflip=0.5)
+        motion, place = perturbation("lifting").sample(1, SIZE), (10.0, 0.0, 5.0, 0.0, -10.0, 7.0)
+        expected = ranges.reach(SIZE), motion.to_rasterio(place)
+        with torch.device("meta"):
+            assert (ranges.reach(SIZE), motion.to_rasterio(place)) == expected
+            RandomAffine(15, mode="lifting", hflip=0.5)
+            assert AffineTransform.from_rasterio(place, expected[1], SIZE, SIZE).matrix.device.type == "cpu"
+
+    def test_a_generator_of_another_device_is_refused_with_the_cure(self):
+        with pytest.raises(ArgumentError, match=r"generator is on cpu, .* on meta; make it with torch.Generator"):
+            perturbation("bilinear")(images("meta"), generator=torch.Generator())
 
 
 class TestWaiting:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from s4aug import ArgumentError, Perturbation, RandomAffine, warp
+from s4aug import AffineTransform, ArgumentError, Perturbation, RandomAffine, View, warp
 from tests.s4aug.motions import PAPER
 from tests.s4aug.perturbation_cases import SEEDS, SIZE, Mapped, Shifted, images, seeded
 
@@ -115,6 +115,36 @@ class TestLight:
         assert not view.valid.all()
         assert torch.equal(view.image, warp(images(), view.transform, padding=padding).image * 3)
         assert torch.equal(view.valid, warp(images(), view.transform).valid)
+
+    @pytest.mark.parametrize("fill", [0.0, torch.nan, 1e6])
+    def test_what_looks_at_neighbours_sees_the_mean_of_real_pixels_in_place_of_the_fill(self, fill):
+        blur = torch.nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+        view = Perturbation(RandomAffine(40, (0.3, 0.3), fill=fill), Mapped(blur))(images(), seed=SEEDS)
+        moved = warp(images(), view.transform).image.double()
+        real = view.valid.expand_as(moved)
+        assert 0.1 < real.double().mean() < 0.9
+        means = torch.stack(
+            [each[mask].mean() for each, mask in zip(moved.flatten(0, 1), real.flatten(0, 1), strict=True)]
+        )
+        evened = torch.where(real, moved, means.reshape(*moved.shape[:2], 1, 1))
+        torch.testing.assert_close(view.image[real].double(), blur(evened)[real], rtol=1e-5, atol=1e-6)
+
+    def test_a_view_without_a_real_pixel_is_left_alone(self):
+        view = View.of(images(), AffineTransform.shift(torch.full((5, 2), 100.0), SIZE), fill=3.0)
+        content = view.image.clone().requires_grad_()
+        perturb = Perturbation(RandomAffine(), Mapped(lambda image: image * 2))
+        lit = perturb.relight(View(content, view.valid, view.transform, view.mode))
+        assert torch.equal(lit.image, view.image)
+        lit.image.sum().backward()
+        assert content.grad.isfinite().all()
+
+    def test_light_is_changed_in_the_precision_of_the_image_under_autocast(self):
+        convolution = torch.nn.Conv2d(3, 3, 3, padding=1)
+        perturb = Perturbation(RandomAffine(), convolution)
+        with torch.autocast("cpu", torch.bfloat16):
+            lit = perturb(images(), seed=SEEDS)
+        assert torch.equal(lit.image, perturb(images(), seed=SEEDS).image)
+        assert lit.image.dtype == torch.float32
 
     def test_masked_pixels_keep_the_fill_and_nothing_of_them_shows(self):
         content, valid = images(), torch.ones(5, 1, *SIZE, dtype=torch.bool)

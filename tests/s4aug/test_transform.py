@@ -147,6 +147,24 @@ class TestValue:
             assert torch.equal(picked.matrix, t.matrix[rows])
             assert picked.size == (3, 5)
 
+    @pytest.mark.parametrize("index", [np.int64(1), torch.tensor(1), np.uint8(1)])
+    def test_whole_numbers_of_any_kind_are_indices(self, rng, index):
+        t = AffineTransform.shift(torch.rand(3, 2, generator=rng), (3, 5))
+        assert torch.equal(t[index].matrix, t.matrix[1:2])
+
+    def test_points_in_whole_numbers_are_rounded_and_boxes_hold_the_moved_ones(self):
+        t = AffineTransform.from_params(scale=0.75, angle=0.0, size=(9, 9))
+        xy = torch.stack(torch.meshgrid(torch.arange(9), torch.arange(9), indexing="xy"), -1).reshape(1, -1, 2)
+        for motion in (t, t.inverse(), AffineTransform.rot90(1, 1, (9, 9))):
+            exact = np.asarray(motion.points(xy.double()))
+            assert np.array_equal(motion.points(xy), np.floor(exact + 0.5))
+            boxes = motion.boxes(torch.cat([xy, xy + 2], -1))
+            outer = np.asarray(motion.boxes(torch.cat([xy, xy + 2], -1).double()))
+            near = np.where(np.abs(outer - outer.round()) < 1e-9, outer.round(), outer)
+            expected = np.concatenate([np.floor(near[..., :2]), np.ceil(near[..., 2:])], -1)
+            assert np.array_equal(boxes, expected)
+            assert boxes.dtype == torch.int64
+
     def test_iterating_ends_and_an_index_beyond_the_batch_is_an_error(self):
         t = AffineTransform.identity(2, (3, 5))
         assert [len(sample) for sample in t] == [1, 1]

@@ -9,7 +9,7 @@ import torch
 from s4aug_train import api
 from s4aug_train.data.palette import ClassEntry, ClassTable
 from s4aug_train.data.split import Split
-from s4aug_train.engine import Checkpoint, choose_device, environment
+from s4aug_train.engine import Checkpoint, choose_device, chosen_precision, environment
 from s4aug_train.errors import CheckpointError, ConfigError, DataError
 from s4aug_train.presets import preset
 from s4aug_train.records import EvaluationRecord, Note, StepRecord
@@ -62,6 +62,12 @@ def test_auto_takes_the_gpu_where_there_is_one(monkeypatch):
     assert choose_device("auto").type == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto").type == "cpu"
+
+
+@pytest.mark.parametrize(("has", "chosen"), [(True, torch.bfloat16), (False, None)])
+def test_bf16_is_chosen_where_the_gpu_has_it_and_not_where_it_is_imitated(monkeypatch, has, chosen):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: has or including_emulation)
+    assert chosen_precision("auto", torch.device("cuda")) is chosen
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", ""])

@@ -58,6 +58,7 @@ def collect(
         NORMALIZED=std is not None,
         TAPS=TAPS[mode],
         GROUP=group,
+        tunable=False,  # the tile is the order of the sum
     )
 
 
