@@ -76,10 +76,10 @@ def page(runs: Sequence[Run]) -> str:
     devices = {run.device for run in runs}
     if "cpu" not in devices:
         parts.append(CPU_MISSING)
-    if "cuda" not in devices:
-        parts += [GPU_MISSING, gpu_targets()]
     for run in runs:
         parts += run_section(run)
+    if "cuda" not in devices:
+        parts += ["## On a GPU\n", GPU_MISSING, gpu_targets()]
     return "\n".join(parts)
 
 

@@ -15,7 +15,7 @@ from s4aug_train.config import known_keys
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Of pip, torchrun, TensorBoard, MkDocs, pytest and onnxruntime's tool, where they stand in a sentence.
-OTHERS = {"--max-restarts", "--shutdown-timeout", "--samples_per_plugin", "--signal"}
+OTHERS = {"--max-restarts", "--shutdown-timeout", "--samples_per_plugin", "--signal", "--requeue"}
 OTHERS |= {"--benchmark", "--benchmark-device", "--hypothesis-profile", "--strict"}
 # What stands for something of the reader's: RUN, $seed, GROUP.KEY=VALUE, "...".
 PLACEHOLDER = re.compile(r"\$|\.\.\.|^[A-Z][A-Z_.]*(=[A-Z]+)?$")
@@ -31,8 +31,9 @@ def shell_commands(text: str) -> Iterator[list[str]]:
 def inline_commands(text: str) -> Iterator[list[str]]:
     """The same of code within sentences, which may leave out what is not spoken of."""
     prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
-    for code in re.findall(r"`([^`]*s4aug[-_]train[^`]*)`", prose):
-        yield from arguments_in(code)
+    for code in re.findall(r"`([^`]*)`", prose):
+        if re.search("s4aug[-_]train", code):
+            yield from arguments_in(code)
 
 
 def arguments_in(line: str) -> Iterator[list[str]]:
