@@ -1,6 +1,7 @@
 """A motion and changes of light on top of it, as one perturbation."""
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -94,7 +95,7 @@ class Perturbation(nn.Module):
     def _applied(self, image: Tensor) -> Tensor:
         for part in self.photometric:
             # A blur is a convolution, which autocast would round to 8 bits.
-            with torch.autocast(image.device.type, enabled=False):
+            with _without_autocast(image.device.type):
                 changed = part(image)
             if changed.shape != image.shape:
                 raise ArgumentError(
@@ -105,11 +106,16 @@ class Perturbation(nn.Module):
         return image
 
 
+def _without_autocast(device: str) -> AbstractContextManager[object]:
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
 def _evened(image: Tensor, valid: Tensor) -> Tensor:
     """A copy with the mean of its real pixels where they are not, so that a blur spreads no fill; 0 without any."""
     wide = torch.promote_types(image.dtype, torch.float32)
-    sums = torch.where(valid, image, 0).sum((-2, -1), keepdim=True, dtype=wide)  # [B, C, 1, 1]
-    mean = sums / valid.sum((-2, -1), keepdim=True).clamp(min=1)
+    counted = valid & image.isfinite()
+    sums = torch.where(counted, image, 0).sum((-2, -1), keepdim=True, dtype=wide)  # [B, C, 1, 1]
+    mean = sums / counted.sum((-2, -1), keepdim=True).clamp(min=1)
     return torch.where(valid, image, mean.to(image.dtype))
 
 

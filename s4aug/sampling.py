@@ -129,7 +129,7 @@ def sample_affine(
         `batch` transforms from `size` to `size`.
 
     Raises:
-        ArgumentError: Both `generator` and `seed`, or a seed that is not [B] int64.
+        ArgumentError: Both `generator` and `seed`, a generator of another device, or a seed that is not [B] int64.
 
     Example:
         >>> paper = AffineRanges(degrees=15, translate=(0.2, 0.2), scale=(0.75, 1.25))

@@ -199,9 +199,9 @@ class AffineTransform:
 
     def __getitem__(self, index: SupportsIndex | slice | Tensor) -> "AffineTransform":
         """The transforms of some samples; a whole number keeps the batch dimension."""
-        if isinstance(index, Tensor) and index.ndim == 0:
-            index = index[None]
-        elif hasattr(index, "__index__") and not isinstance(index, Tensor):
+        if isinstance(index, Tensor):
+            index = index[None] if index.ndim == 0 else index
+        elif hasattr(index, "__index__") and not getattr(index, "ndim", 0):
             index = operator.index(index)
             # Without the error, a loop over the transform would never end.
             if not -len(self) <= index < len(self):

@@ -190,12 +190,13 @@ def held(run: RunFolder, rank: Rank = ONLY) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"cannot write --out {run.path}: {error.strerror}; choose another folder") from error
     with file:
-        if not lock(file) or not _is(file, run.lock):
+        if not lock(file) or (fcntl is not None and not _is(file, run.lock)):
             raise ConfigError(f"another run is writing to {run.path}; wait for it, or choose another --out")
         try:
             yield
         finally:
-            run.lock.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # Windows keeps what is open
+                run.lock.unlink(missing_ok=True)
             remove_empty(made)
 
 

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import click
@@ -55,7 +56,9 @@ def work_off(plan: Plan, out: Path, jobs: int | None, dry_run: bool) -> None:
             folder.begin(plan, decoded(config, reporter.progress))
             with noted_signals() as signals:
                 result, failed = _work(experiment, Fits(folder, experiment.jobs, gpus), pace, signals, reporter)
-    _print(result, folder.results(plan.grid.table))
+    # Who stopped it may have closed the terminal, or ended what reads the pipe.
+    with suppress(OSError, SystemExit) if signals else nullcontext():
+        _print(result, folder.results(plan.grid.table))
     _end(signals, failed, folder)
 
 
@@ -124,7 +127,7 @@ def _end(signals: list[int], failed: list[Failed], folder: GridFolder) -> None:
     """
     again = shlex.join(["s4aug-train", *sys.argv[1:]])
     if signals:
-        click.echo(f"stopped; go on with: {again}", err=True)
+        Reporter().line(f"stopped; go on with: {again}")
         raise SystemExit(128 + signals[0])
     if failed:
         each = "; ".join(f"{end.cell.name} ({end.why})" for end in failed)

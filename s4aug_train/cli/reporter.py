@@ -1,5 +1,6 @@
 """How a run is shown: a live bar in a terminal, plain lines elsewhere, and log.txt always."""
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +36,9 @@ class Reporter:
     """
 
     def __init__(self, log: Path | None = None, *, quiet: bool = False) -> None:
-        self.console = Console(file=cast(TextIO, Stderr()), quiet=quiet)
+        # Some services have no standard error at all, for which Console has its own cure.
+        there = cast(TextIO, Stderr()) if sys.stderr is not None else None
+        self.console = Console(file=there, stderr=True, quiet=quiet)
         self.log = None if quiet else log
         self.live = self.console.is_terminal and not quiet
         self.bar = Progress(

@@ -1,9 +1,8 @@
 """The files that a raster's pixels come from."""
 
-import os
 from pathlib import Path
 
-from .raster import open_raster
+from .raster import explained, open_raster
 
 # What GDAL reads beside a file: nodata among other things, and a mask.
 BESIDE = (".aux.xml", ".msk")
@@ -17,8 +16,16 @@ def parts_of(path: Path) -> list[Path]:
     """
     if path.suffix.lower() != ".vrt":
         return []
-    with open_raster(path) as raster:
-        return [Path(name) for name in raster.files if Path(name) != path and Path(name).is_file()]
+    found = {path.resolve(): None}
+    left = [path]
+    while left:
+        virtual = left.pop()
+        with open_raster(virtual) as raster, explained(virtual):
+            names = [Path(name).resolve() for name in raster.files]
+        new = [name for name in names if name.is_file() and name not in found]
+        found |= dict.fromkeys(new)
+        left += [name for name in new if name.suffix.lower() == ".vrt"]
+    return list(found)[1:]
 
 
 def fingerprint(path: Path) -> str:
@@ -30,8 +37,5 @@ def fingerprint(path: Path) -> str:
     """
     files = [path, *parts_of(path)]
     files += [beside for file in files for each in BESIDE if (beside := file.with_name(file.name + each)).is_file()]
-    return "".join(f"{_state(file.stat())}:{file.resolve()}:" for file in dict.fromkeys(files))
-
-
-def _state(stat: os.stat_result) -> str:
-    return f"{stat.st_size}:{stat.st_mtime_ns}"
+    states = ((file.stat(), file) for file in files)
+    return ":".join(dict.fromkeys(f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}" for stat, file in states))

@@ -143,7 +143,7 @@ def read_groups(folder: Path) -> Groups | None:
 
     Raises:
         DataError: The file cannot be read, a column or a cell is missing, an id comes twice, a split is neither
-            train nor val, none is val, or a group is both in train and in val.
+            train nor val, or a group is both in train and in val.
     """
     path = folder / "tiles.csv"
     if not path.is_file():
@@ -156,8 +156,6 @@ def read_groups(folder: Path) -> Groups | None:
     part = {row["id"]: row["split"].strip() for row in rows if (row.get("split") or "").strip()}
     if strange := sorted(set(part.values()) - {"train", "val"}):
         raise DataError(f"{path}: a split is train or val, not {strange[0]!r}; correct it, or move these tiles away")
-    if part and "val" not in part.values():
-        raise DataError(f"{path} marks tiles as train and none as val; mark those to hold out, or empty the column")
     sides: dict[str, str] = {}
     # In a file that divides, a tile that it leaves open is trained on.
     for tile, name in group.items() if part else ():
@@ -260,8 +258,11 @@ def held_out_by_groups(ids: Sequence[str], val: int, seed: int, groups: Groups) 
         groups: No group is divided.
 
     Raises:
-        DataError: `groups` names validation tiles, but none of `ids`; or it lacks one of `ids`.
+        DataError: `groups` names validation tiles, but none of `ids`; or tiles to train on alone; or it lacks one of
+            `ids`.
     """
+    if groups.part and "val" not in groups.part.values():
+        raise DataError("tiles.csv marks tiles as train and none as val; mark those to hold out, or empty the column")
     if groups.part:
         held_out = {tile for tile in ids if groups.part.get(tile) == "val"}
         if not held_out:

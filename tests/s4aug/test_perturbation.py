@@ -129,6 +129,14 @@ class TestLight:
         evened = torch.where(real, moved, means.reshape(*moved.shape[:2], 1, 1))
         torch.testing.assert_close(view.image[real].double(), blur(evened)[real], rtol=1e-5, atol=1e-6)
 
+    def test_one_pixel_that_is_no_number_does_not_spread_along_the_edge(self):
+        content = images()
+        content[:, :, SIZE[0] // 2, SIZE[1] // 2] = torch.nan
+        blur = torch.nn.AvgPool2d(3, 1, 1)
+        view = Perturbation(RandomAffine(translate=(0.1, 0.1)), Mapped(blur))(content, seed=SEEDS)
+        spread = view.image.isnan().sum((-2, -1))
+        assert ((spread >= 9) & (spread <= 16)).all()  # one pixel, of at most 2 x 2 after the motion
+
     def test_a_view_without_a_real_pixel_is_left_alone(self):
         view = View.of(images(), AffineTransform.shift(torch.full((5, 2), 100.0), SIZE), fill=3.0)
         content = view.image.clone().requires_grad_()

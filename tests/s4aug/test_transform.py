@@ -142,7 +142,13 @@ class TestValue:
     def test_indexing_keeps_the_batch_dimension(self, rng):
         t = AffineTransform.shift(torch.rand(4, 2, generator=rng), (3, 5))
         assert len(t) == 4
-        for index, rows in [(1, [1]), (-1, [3]), (slice(1, 3), [1, 2]), (torch.tensor([3, 0]), [3, 0])]:
+        for index, rows in [
+            (1, [1]),
+            (-1, [3]),
+            (slice(1, 3), [1, 2]),
+            (torch.tensor([3, 0]), [3, 0]),
+            (np.array([2, 0]), [2, 0]),
+        ]:
             picked = t[index]
             assert torch.equal(picked.matrix, t.matrix[rows])
             assert picked.size == (3, 5)

@@ -1,44 +1,13 @@
 """Runs that are stopped, killed, copied or given up: how they go on."""
 
-import fcntl
 import json
-import os
-import pty
-import select
 import signal
-import subprocess
-import sys
-import termios
-import threading
-import time
-from functools import partial
 
 import pytest
 import torch
 
-from tests.s4aug_train.cli.cli_cases import fit_arguments
+from tests.s4aug_train.cli.cli_cases import fit_arguments, start, wait_for_steps
 from tests.s4aug_train.command import call, failure
-
-
-def start(arguments, log=None, **streams):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "s4aug_train", *map(str, arguments)]
-    if log is None:
-        return subprocess.Popen(command, env=environment, **streams)
-    with log.open("w") as file:
-        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
-
-
-def wait_for_steps(out, steps, process):
-    """Until metrics.jsonl holds so many steps."""
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the run ended before it could be stopped"
-        metrics = out / "metrics.jsonl"
-        if metrics.exists() and metrics.read_text().count('"loss"') >= steps:
-            return
-        time.sleep(0.02)
-    raise AssertionError("the run did not get so far")
 
 
 def call_with_one_thread(*arguments):
@@ -79,47 +48,6 @@ def test_a_stopped_run_goes_on_to_the_same_weights(demo_folder, tmp_path, uninte
         assert torch.equal(value, finished["network"][name]), name
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, 17))
-
-
-class Terminal:
-    """A terminal that shows nothing, until it is closed."""
-
-    def __init__(self):
-        self.screen, self.end = pty.openpty()
-        self.open = True
-        self.reader = threading.Thread(target=self._read)
-        self.reader.start()
-
-    def streams(self, *names):
-        """For Popen: the first is the one by which a process takes the terminal for its own."""
-        take = partial(fcntl.ioctl, self.end, termios.TIOCSCTTY, 0)
-        return {**dict.fromkeys(names, self.end), "start_new_session": True, "preexec_fn": take}
-
-    def _read(self):
-        while self.open:
-            if select.select([self.screen], [], [], 0.05)[0]:
-                os.read(self.screen, 65536)
-
-    def close(self):
-        self.open = False
-        self.reader.join()
-        os.close(self.end)
-        os.close(self.screen)
-
-
-def test_a_run_whose_terminal_is_closed_saves_and_goes_on(demo_folder, tmp_path, uninterrupted):
-    out, terminal = tmp_path / "run", Terminal()
-    with start(fit_arguments(demo_folder, out, *LONG), **terminal.streams("stdin", "stdout", "stderr")) as process:
-        try:
-            wait_for_steps(out, 6, process)
-        finally:
-            terminal.close()
-        assert process.wait(120) == 129
-    assert 0 < torch.load(out / "checkpoints/last.pt", weights_only=True)["step"] < 16
-    assert f"s4aug-train fit --out {out} --resume" in (out / "log.txt").read_text()
-    call_with_one_thread("fit", "--out", out, "--resume")
-    finished = torch.load(out / "checkpoints/last.pt", weights_only=True)
-    assert all(torch.equal(value, finished["network"][name]) for name, value in uninterrupted["network"].items())
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(run, tmp_path):

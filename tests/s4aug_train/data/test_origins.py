@@ -1,6 +1,7 @@
 """Files whose pixels come from other files are read again when those are changed."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,6 +55,17 @@ def test_every_file_that_pixels_come_from_counts(mosaic, changed):
     else:
         path.write_text("<PAMDataset></PAMDataset>")
     assert fingerprint(mosaic) != before
+
+
+def test_virtual_rasters_of_virtual_rasters_count_all_the_way_and_paths_may_be_relative(mosaic, monkeypatch):
+    outer = mosaic.with_name("outer.vrt")
+    outer.write_text(BAND.replace("source.png", "mosaic.vrt"))
+    assert {path.name for path in parts_of(outer)} >= {"mosaic.vrt", "source.png"}
+    before = fingerprint(outer)
+    monkeypatch.chdir(outer.parent)
+    assert fingerprint(Path("outer.vrt")) == before
+    later(mosaic.with_name("source.png"))
+    assert fingerprint(outer) != before
 
 
 def test_of_other_files_only_what_lies_beside_them_counts(mosaic):

@@ -14,6 +14,7 @@ from s4aug_train.data.split import (
     Split,
     draw_split,
     groups_by_folder,
+    held_out_by_groups,
     read_groups,
     stratified_order,
     validation_count,
@@ -214,7 +215,6 @@ def test_a_group_on_both_sides_is_refused(tmp_path, sides):
         (b"id,spatial_group\na,g\nb\n", "tile 2: no id or no spatial_group"),
         (b"id,spatial_group\na,g\nb,\n", "tile 2: no id or no spatial_group"),
         (b"id,spatial_group,split\na,g,train\nb,h,test\n", "a split is train or val, not 'test'"),
-        (b"id,spatial_group,split\na,g,train\nb,h,\n", "marks tiles as train and none as val; mark those to hold out"),
         (b"id,spatial_group\n\xff\xfe,g\n", "cannot read"),
     ],
 )
@@ -231,6 +231,14 @@ def test_more_labelled_tiles_than_there_are_is_refused_with_the_largest_number(w
     assert len(drawn(tiles(), labeled=52).labeled) == 52
     with pytest.raises(DataError, match=f"{wanted} labelled tiles are wanted, .* use --labeled 52 or fewer"):
         drawn(tiles(), labeled=wanted)
+
+
+def test_tiles_to_train_on_alone_hold_nothing_out_and_are_no_hindrance_to_a_manifest(tmp_path):
+    csv_of(tmp_path, "id,spatial_group,split", "a,g,train", "b,h,")
+    groups = read_groups(tmp_path)
+    with pytest.raises(DataError, match="marks tiles as train and none as val; mark those to hold out, or empty the"):
+        held_out_by_groups(["a", "b"], 1, 0, groups)
+    groups.check(Split(("a",), (), ("b",)), tmp_path / "s.json")
 
 
 def test_validation_tiles_that_leave_none_to_train_on_are_refused():

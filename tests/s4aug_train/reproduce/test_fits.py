@@ -1,10 +1,8 @@
 """The processes of runs: GPUs and cores shared out, runs of earlier calls waited for, and why one ended."""
 
-import os
 import signal
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +12,7 @@ from s4aug_train.errors import ConfigError
 from s4aug_train.reproduce.fits import Awaited, Fits, check_alone, is_held, reason, visible_gpus
 from s4aug_train.reproduce.folder import GridFolder
 from s4aug_train.reproduce.grid import Cell
-from s4aug_train.run import held
+from s4aug_train.run import RunFolder, held
 
 CELL = Cell("s4net", 20, 0)
 
@@ -119,5 +117,8 @@ def test_a_log_that_cannot_be_written_is_told(tmp_path, monkeypatch):
 
 
 def test_without_locks_nothing_is_held(monkeypatch, tmp_path):
-    monkeypatch.setattr("s4aug_train.reproduce.fits.fcntl", None)
-    assert not is_held(SimpleNamespace(lock=tmp_path / os.sep))
+    run = RunFolder(tmp_path)
+    with held(run):
+        assert is_held(run)
+        monkeypatch.setattr("s4aug_train.run.fcntl", None)
+        assert not is_held(run)
