@@ -134,12 +134,16 @@ class MetricsFile:
         step: Step lines beyond this, left by a run that was killed after its last checkpoint, are dropped, so
             that a resumed run has each step once.
         evaluated: The same for evaluations.
+
+    Attributes:
+        evaluated: The step of the last evaluation that the file holds; 0 without any.
     """
 
     def __init__(self, path: Path, step: int = 0, evaluated: int = 0) -> None:
         self.path = path
         lines = read_metrics(path) if path.exists() else []
         kept = [line for line in lines if line["step"] <= (evaluated if "miou" in line else step)]
+        self.evaluated = max((line["step"] for line in kept if "miou" in line), default=0)
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def append(self, record: Record) -> None:

@@ -69,6 +69,8 @@ def training(
         launches = ranks.gathered(ranks.launch)
         began = state.step, state.evaluated
         journal = _journal(run, config, dataset, state, loader, launches, overwrite) if ranks.first else None
+        # An evaluation that the file of metrics has lost is due again.
+        state.evaluated = ranks.gathered(0 if journal is None else journal.metrics.evaluated)[0]
         left_out = LeftOut(dataset.left_out)
         guards = Guards(compared=state.method.valid_by_geometry)
         save = partial(_save, run, state, config, dataset) if ranks.first else lambda improved: None

@@ -44,7 +44,7 @@ def work_off(plan: Plan, out: Path, jobs: int | None, dry_run: bool) -> None:
     folder = GridFolder(out)
     folder.check()
     folder.check_common(plan)
-    config = plan.config(plan.grid.cells()[0])
+    config = plan.config(min(plan.grid.cells(), key=lambda cell: cell.labels))
     gpus = visible_gpus(config)
     with Reporter() as reporter:
         survey = surveyed(config, plan.grid.labels, reporter.progress)

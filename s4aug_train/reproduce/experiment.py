@@ -81,8 +81,9 @@ class Experiment:
     def pace(self, outcomes: Mapping[Cell, Outcome], time_steps: Timed = timed) -> Pace:
         """How fast runs go: by finished ones of the same method, else by a short timing of its steps."""
         pace = self.learned(Pace(self.jobs, self.survey.size, self.survey.val), outcomes)
+        at_once = min(self.jobs, len(self.configs) - len(outcomes))
         measured = {
-            method: time_steps(self.configs[cell], self.survey, self.jobs)
+            method: time_steps(self.configs[cell], self.survey, at_once)
             for method, cell in self.untimed(outcomes).items()
         }
         return replace(pace, step_s={**pace.step_s, **measured})
@@ -139,7 +140,8 @@ class Experiment:
             outcome = self.folder.outcome(event.cell, self.configs[event.cell])
         except S4AugTrainError as error:
             return Failed(event.cell, str(error))
-        if event.code == 0 and outcome is not None:
+        # What failed after its figure was written would count as finished in the next call too.
+        if outcome is not None:
             return Finished(event.cell, outcome)
         return Failed(event.cell, reason(self.folder.log(event.cell), event.code))
 

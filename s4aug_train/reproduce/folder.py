@@ -88,11 +88,9 @@ class GridFolder:
         if not self.shared.exists():
             return
         old = self._read_shared()
-        changed = [
-            f"{key} (was {old['settings'].get(key)}, now {value})"
-            for key, value in plan.common().items()
-            if old["settings"].get(key) != value
-        ]
+        # A setting that is newer than the folder had its default.
+        had = {**Config().flat(), **old["settings"]}
+        changed = [f"{key} (was {had[key]}, now {value})" for key, value in plan.common().items() if had[key] != value]
         if data is not None and old["data"] != data:
             changed.append("the data (other tiles, masks or validation tiles)")
         if changed:

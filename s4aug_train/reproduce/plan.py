@@ -23,6 +23,7 @@ DECIDED = {
 }
 # Settings that may differ between calls: where and how fast, not what.
 FREE = FREE_ON_RESUME - {"train.accumulate", "data.unlabeled"}
+LEAST_SAVED = 50  # steps between checkpoints; else a twentieth of the run, and 1000 at most
 # Told in other words, by the survey and by the grid; or without influence on what is learned.
 UNTOLD = {*FREE, "data.val", "data.split_seed", "data.image_pattern", "data.mask_pattern", "train.seed"}
 UNTOLD |= {"data.labeled", "train.compile", "train.graph", "train.sync_batchnorm"}
@@ -52,7 +53,9 @@ class Plan:
 
     def config(self, cell: Cell) -> Config:
         """All settings of a run."""
-        return configured({**_paper_pools(), **_evaluated_once(), **self._given_to(cell.method), **cell.settings()})
+        given = {**_paper_pools(), **_evaluated_once(), **self._given_to(cell.method), **cell.settings()}
+        steps = configured(given).train.steps
+        return configured({"train.checkpoint_every": min(1000, max(LEAST_SAVED, steps // 20)), **given})
 
     def common(self) -> dict[str, Any]:
         """What all runs of one folder must have alike, `group.field` to value."""

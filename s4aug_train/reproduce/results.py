@@ -97,8 +97,11 @@ class Result:
     def ours(self, figure: Figure) -> str:
         """A figure of ours, marked where the setting is not the paper's, with n where seeds are missing."""
         count = len(figure.values)
-        missing = f" (n={count})" if 0 < count < len(self.seeds) else ""
-        return f"{figure}{'*' if self.differs and figure.values else ''}{missing}"
+        return self.marked(figure) + (f" (n={count})" if 0 < count < len(self.seeds) else "")
+
+    def marked(self, figure: Figure) -> str:
+        """A figure of ours, with a star where the setting is not the paper's."""
+        return f"{figure}{'*' if self.differs and figure.values else ''}"
 
     def told(self) -> tuple[str, ...]:
         """All that is to be said below the figures."""
@@ -128,16 +131,16 @@ def gains(result: Result) -> Iterator[str]:
     """What S4Net adds to the baseline, ours beside the paper's, in points."""
     first, second = paper.METHODS["s4net"], paper.METHODS["supervised"]
     for category in result.categories if result.table in ("table3", "table4") else ():
-        yield from _gain(category, result.at(category, first), result.at(category, second))
+        yield from _gain(result, category, result.at(category, first), result.at(category, second))
     if result.table == "table2":
-        yield from _gain("", result.at(first, "mIoU"), result.at(second, "mIoU"))
+        yield from _gain(result, "", result.at(first, "mIoU"), result.at(second, "mIoU"))
 
 
 def _listed(numbers: tuple[int, ...]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _gain(where: str, first: Figure | None, second: Figure | None) -> Iterator[str]:
+def _gain(result: Result, where: str, first: Figure | None, second: Figure | None) -> Iterator[str]:
     if first is None or second is None:
         return
     ours, place, theirs = first.less(second), f" ({where})" if where else "", "-"
@@ -145,7 +148,8 @@ def _gain(where: str, first: Figure | None, second: Figure | None) -> Iterator[s
     if first.published and second.published:
         digits = first.published.digits
         theirs = f"{first.published.mean - second.published.mean:+.{digits}f}"
-    yield f"S4Net minus baseline{place}: paper {theirs}, ours {sign}{ours} (seed by seed, n={len(ours.values)})."
+    counted = f"(seed by seed, n={len(ours.values)})"
+    yield f"S4Net minus baseline{place}: paper {theirs}, ours {sign}{result.marked(ours)} {counted}."
 
 
 def _figures(grid: Grid, outcomes: Mapping[Cell, Outcome]) -> Iterator[Figure]:

@@ -1,7 +1,7 @@
 """What is known of the data before the first run: enough to refuse, to decode once, and to tell the paper's apart."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..config import Config
 from ..data.dataset import Progress, class_table, division_of, list_tiles, load_dataset
@@ -38,12 +38,14 @@ class Survey:
         """What is not DeepGlobe as the paper used it."""
         pairs = self.training + self.val
         theirs = (paper.PAIRS, (paper.SIDE_PX, paper.SIDE_PX))
-        if (pairs, self.size) != theirs or self.classes != DEEPGLOBE.names:
+        if (pairs, self.size) != theirs:
             what = "made-up tiles" if self.name == "demo" else "tiles"
             yield (
                 f"{pairs} {what} of {self.size[0]} x {self.size[1]} px instead of DeepGlobe's {paper.PAIRS} of "
                 f"{paper.SIDE_PX} x {paper.SIDE_PX}"
             )
+        if {*self.classes} != {*DEEPGLOBE.names}:
+            yield f"classes {', '.join(self.classes)} instead of {', '.join(DEEPGLOBE.names)}"
         if self.val != paper.VALIDATION:
             yield f"{self.val} validation tiles instead of {paper.VALIDATION}"
 
@@ -78,15 +80,18 @@ def surveyed(config: Config, labels: Sequence[int], on_progress: Progress | None
 def decoded(config: Config, on_progress: Progress | None = None) -> str:
     """Decode all tiles into the cache and fetch pretrained weights, so that what is wrong is told once.
 
+    Args:
+        config: Of any run of the grid.
+        on_progress: As in `load_dataset`.
+
     Returns:
-        A hash of the tiles, by id, class pixels and what is held out.
+        A hash of the tiles, by id, class pixels and what is held out; the same for all runs.
 
     Raises:
         S4AugTrainError: As `fit` would for its data and weights.
     """
     read_encoder_weights(config.model.encoder, config.model.weights)
-    data = replace(config.data, labeled=1)
-    dataset = load_dataset(data, config.train.seed, workers=config.train.workers, on_progress=on_progress)
+    dataset = load_dataset(config.data, config.train.seed, workers=config.train.workers, on_progress=on_progress)
     tiles = [*dataset.labeled, *dataset.unlabeled, *dataset.val]
     held = {tile.id: [*tile.size, *tile.class_pixels] for tile in tiles}
     return content_hash({"tiles": held, "val": sorted(dataset.split.val), "classes": dataset.classes.names})

@@ -19,6 +19,7 @@ from ..engine import Loader, TrainingState, choose_device
 from ..methods import Method, Setup, make_method
 from ..model import UNet
 from ..windows import Windows
+from .fits import visible_gpus
 from .grid import SUPERVISED, Cell
 from .survey import Survey
 
@@ -70,7 +71,7 @@ def timed(config: Config, survey: Survey, jobs: int) -> float:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         alone = pool.submit(step_seconds, config, bands, classes).result()
-    return alone * max(1.0, jobs / torch.cuda.device_count())
+    return alone * max(1.0, jobs / max(1, len(visible_gpus(config))))
 
 
 def step_seconds(config: Config, bands: int, classes: int) -> float:

@@ -24,10 +24,11 @@ class Planted:
     Args:
         failing: Names of runs that fail.
         on_begin: Called with each run's number as it begins.
+        code: How the others exit.
     """
 
-    def __init__(self, failing=(), on_begin=lambda number: None):
-        self.failing, self.on_begin, self.began = set(failing), on_begin, []
+    def __init__(self, failing=(), on_begin=lambda number: None, code=0):
+        self.failing, self.on_begin, self.began, self.code = set(failing), on_begin, [], code
 
     def __call__(self, folder, jobs, gpus=()):
         self.folder = folder
@@ -36,12 +37,13 @@ class Planted:
     def start(self, cell, slot):
         self.began.append(cell.name)
         self.on_begin(len(self.began))
-        return PlantedProcess(self.folder, cell, cell.name in self.failing)
+        return PlantedProcess(self.folder, cell, cell.name in self.failing, self.code)
 
 
 class PlantedProcess:
-    def __init__(self, folder, cell, fails):
+    def __init__(self, folder, cell, fails, code):
         self.folder, self.cell, self.fails, self.looks, self.signal = folder, cell, fails, 0, None
+        self.code = code
 
     def poll(self):
         self.looks += 1
@@ -54,7 +56,7 @@ class PlantedProcess:
             self.folder.log(self.cell).write_text("step 1\nerror: the disk is full; free some space\n")
             return 1
         write_run(self.folder, self.cell)
-        return 0
+        return self.code
 
     def send_signal(self, number):
         self.signal = number
@@ -111,6 +113,15 @@ def test_a_table_is_run_once_and_shown_beside_the_paper_s(planted, demo_folder, 
     assert len(fits.began) == runs
     assert again.stdout == result.stdout
     assert f"{runs} runs, {runs} finished" in again.stderr
+
+
+def test_what_fails_after_its_figure_is_finished_now_as_in_the_next_call(planted, demo_folder, tmp_path):
+    fits = planted(code=1)
+    arguments = ("table2", "--data", demo_folder, "--out", tmp_path / "E", "--labels", 4, "--seeds", "0", *SMALL)
+    result = call(*arguments)
+    assert len(fits.began) == 4
+    assert "Not finished" not in result.stdout
+    assert call(*arguments).stdout == result.stdout
 
 
 def test_the_figures_are_those_of_the_runs(planted, demo_folder, tmp_path):

@@ -1,6 +1,7 @@
 """Runs that are stopped, killed, copied or given up: how they go on."""
 
 import json
+import shutil
 import signal
 
 import pytest
@@ -63,12 +64,11 @@ def test_a_copied_checkpoint_goes_on_in_the_folder_that_is_named(run, tmp_path):
     copy.write_bytes((run[0] / "checkpoints" / "last.pt").read_bytes())
     assert "--out" in failure("fit", "--resume", copy)
     assert [path.name for path in tmp_path.iterdir()] == ["backup"]
-    assert "finished before" in call("fit", "--resume", copy, "--out", tmp_path / "next").stdout
+    call("fit", "--resume", copy, "--out", tmp_path / "next")
+    assert "finished before" in call("fit", "--resume", "--out", tmp_path / "next").stdout
 
 
 def test_resume_falls_back_to_the_best_checkpoint(run, tmp_path):
-    import shutil
-
     copy = shutil.copytree(run[0], tmp_path / "copy")
     for name in ("last.pt", "previous.pt"):
         (copy / "checkpoints" / name).unlink()
@@ -95,6 +95,22 @@ def test_resume_auto_begins_where_there_is_nothing(demo_folder, tmp_path):
 def test_resuming_a_finished_run_says_so(run):
     result = call("fit", "--out", run[0], "--resume")
     assert "finished before" in result.stdout
+
+
+@pytest.mark.parametrize("left", [0, 1, 3])
+def test_an_evaluation_that_its_metrics_have_lost_is_made_again(run, tmp_path, left):
+    """A last line that was not on the disk yet when the power failed; a damaged file that was deleted."""
+    copy = shutil.copytree(run[0], tmp_path / "copy")
+    metrics = copy / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join(lines[:left])) if left else metrics.unlink()
+    call("fit", "--out", copy, "--resume")
+    again = metrics.read_text().splitlines(keepends=True)
+    assert again[:left] == lines[:left]
+    (made,) = (json.loads(line) for line in again[left:])
+    was = next(line for line in map(json.loads, reversed(lines)) if "miou" in line)
+    assert (made["step"], made["miou"], made["iou"]) == (was["step"], was["miou"], was["iou"])
+    assert "finished before" in call("fit", "--out", copy, "--resume").stdout
 
 
 def test_resume_refuses_another_setting_by_name(run, demo_folder):

@@ -68,6 +68,17 @@ def test_other_settings_in_one_folder_are_refused_by_name(tmp_path, changed, nam
             folder.check_common(plan(table, **changed))
 
 
+def test_a_setting_that_is_newer_than_the_folder_had_its_default(tmp_path):
+    folder = GridFolder(tmp_path)
+    folder.begin(plan(), "hash")
+    content = json.loads(folder.shared.read_text())
+    default = content["settings"].pop("method.mask")
+    folder.shared.write_text(json.dumps(content))
+    folder.check_common(plan())
+    with pytest.raises(ConfigError, match=rf"method.mask \(was {default}, now False\)"):
+        folder.check_common(plan(method__mask=False))
+
+
 def test_other_data_in_one_folder_are_refused(tmp_path):
     folder = GridFolder(tmp_path)
     folder.begin(plan(), "hash")

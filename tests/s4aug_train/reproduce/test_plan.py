@@ -1,5 +1,7 @@
 """The settings of the runs of a grid, and what in them is not the paper's."""
 
+from dataclasses import replace
+
 import pytest
 
 from s4aug_train.data.palette import DEEPGLOBE
@@ -63,6 +65,21 @@ def test_other_data_differ():
         "160 made-up tiles of 256 x 256 px instead of DeepGlobe's 803 of 2448 x 2448",
         "24 validation tiles instead of 200",
     )
+
+
+def test_classes_are_told_by_name_whatever_their_order():
+    turned = replace(PAPERS, classes=PAPERS.classes[::-1])
+    assert plan().differences(turned) == ()
+    other = replace(PAPERS, classes=("road", "roof"))
+    (told,) = plan().differences(other)
+    assert told.startswith("classes road, roof instead of urban_land, ")
+
+
+@pytest.mark.parametrize(("steps", "every"), [(100_000, 1000), (4000, 200), (800, 50), (100, 50)])
+def test_a_killed_run_loses_little(steps, every):
+    cell = Cell("s4net", 100, 0)
+    assert plan(train__steps=steps).config(cell).train.checkpoint_every == every
+    assert plan(train__steps=steps, train__checkpoint_every=7).config(cell).train.checkpoint_every == 7
 
 
 def test_settings_of_the_method_are_s4net_s_alone():

@@ -100,3 +100,14 @@ def test_every_figure_is_marked_where_the_setting_differs():
     assert result.told()[0] == "* not the paper's setting: train.steps 5 instead of 100,000."
     same = collected(grid, outcomes_of(grid), ())
     assert not any("*" in text for text in (same.title, *same.told(), *map(same.ours, same.figures)))
+
+
+@pytest.mark.parametrize(("table", "count"), [("table2", 1), ("table3", 6), ("table4", 3)])
+@pytest.mark.parametrize("differs", [(), ("train.steps 5 instead of 100,000",)])
+def test_gains_are_marked_as_figures_are(table, count, differs):
+    grid = Grid(table, LABELS[table], (0, 1))
+    told = collected(grid, outcomes_of(grid), differs).told()
+    gains = [line for line in told if line.startswith("S4Net minus baseline")]
+    assert len(gains) == count
+    for line in gains:
+        assert ("* (seed by seed, n=2)" in line) == bool(differs)
