@@ -2,10 +2,11 @@
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from s4aug_train.records import read_metrics
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def of_runs(runs: Path, names: Sequence[str], steps: int) -> list[Evaluated]:
 def of_run(folder: Path, name: str, seed: int) -> list[Evaluated]:
     """Of one run, as far as it has come."""
     records = folder / "metrics.jsonl"
-    lines = [json.loads(line) for line in records.read_text().splitlines()] if records.exists() else []
+    lines = read_metrics(records) if records.exists() else ()
     return [
         Evaluated(name, seed, line["step"], 100 * line["miou"], {key: 100 * iou for key, iou in line["iou"].items()})
         for line in lines

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NUMBERS, PAGE = ROOT / "benchmarks" / "results" / "evidence.csv", ROOT / "docs" / "results.md"
 PICTURE = ROOT / "docs" / "images" / "evidence.svg"
 MARKS = re.compile(r"(<!-- evidence -->\n).*?(<!-- end of evidence -->)", re.DOTALL)
-BASE = "supervised"
+BASES = ("supervised", "sup+affine")
 WIDTH, LEFT, RIGHT, ROW, TOP = 760, 170, 90, 28, 40  # px
 COLOUR = "#5e35b1"
 
@@ -65,17 +65,25 @@ def spread(values: Sequence[float]) -> str:
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.2f}"
 
 
+def gains(evaluated: Sequence[Evaluated], name: str, base: str, step: int) -> list[float]:
+    """Points of mIoU of an arm above another one, seed by seed; none above itself."""
+    of = {(one.arm, one.seed): one.miou for one in evaluated if one.step == step}
+    seeds = [seed for arm, seed in of if arm == name != base and (base, seed) in of]
+    return [of[name, seed] - of[base, seed] for seed in seeds]
+
+
 def tables(evaluated: Sequence[Evaluated]) -> Iterator[str]:
-    """Markdown: mIoU by seed and beside the baseline of the same seed, then IoU by class, then the course."""
+    """Markdown: mIoU by seed and beside the baselines of the same seed, IoU by class, the course, and that of gains."""
     ends = last(evaluated)
     seeds = sorted({one.seed for one in evaluated})
-    yield f"| arm | {' | '.join(f'seed {seed}' for seed in seeds)} | mean | minus {BASE} |"
-    yield "|---" * (len(seeds) + 3) + "|"
+    columns = [*(f"seed {seed}" for seed in seeds), "mean", *(f"minus {base}" for base in BASES)]
+    yield f"| arm | {' | '.join(columns)} |"
+    yield "|---" * (len(columns) + 1) + "|"
     for name, runs in ends.items():
         each = [f"{runs[seed].miou:.2f}" if seed in runs else "" for seed in seeds]
-        apart = [one.miou - ends[BASE][seed].miou for seed, one in runs.items() if seed in ends.get(BASE, {})]
-        gain = "" if name == BASE or not apart else spread(apart)
-        yield f"| {name} | {' | '.join(each)} | {spread([one.miou for one in runs.values()])} | {gain} |"
+        apart = [spread(gains(evaluated, name, base, int(COMMON["train.steps"]))) for base in BASES]
+        mean = spread([one.miou for one in runs.values()])
+        yield f"| {name} | {' | '.join([*each, mean, *apart])} |"
     yield ""
     classes = list(evaluated[0].iou)
     yield f"| arm | {' | '.join(classes)} |"
@@ -89,6 +97,12 @@ def tables(evaluated: Sequence[Evaluated]) -> Iterator[str]:
     for name in ends:
         course = [[one.miou for one in evaluated if (one.arm, one.step) == (name, step)] for step in steps]
         yield f"| {name} | {' | '.join(map(spread, course))} |"
+    yield ""
+    yield f"| minus {BASES[0]} after | {' | '.join(f'{step} steps' for step in steps)} |"
+    yield "|---" * (len(steps) + 1) + "|"
+    for name in ends:
+        if name != BASES[0]:
+            yield f"| {name} | {' | '.join(spread(gains(evaluated, name, BASES[0], step)) for step in steps)} |"
 
 
 def picture(evaluated: Sequence[Evaluated]) -> str:
@@ -121,11 +135,15 @@ def picture(evaluated: Sequence[Evaluated]) -> str:
 
 
 def gather(runs: Path) -> None:
-    """Numbers of finished runs, and what is made of them."""
-    evaluated = of_runs(runs, [arm.name for arm in arms()], int(COMMON["train.steps"]))
-    if not evaluated:
+    """Numbers of finished runs, beside those of other ones that are known, and what is made of them."""
+    names = [arm.name for arm in arms()]
+    found = of_runs(runs, names, int(COMMON["train.steps"]))
+    if not found:
         raise SystemExit(f"no run in {runs} is finished; run the commands first")
-    write_text(NUMBERS, to_csv(evaluated))
+    anew = {(one.arm, one.seed) for one in found}
+    known = from_csv(NUMBERS.read_text()) if NUMBERS.exists() else []
+    every = [*found, *(one for one in known if (one.arm, one.seed) not in anew)]
+    write_text(NUMBERS, to_csv(sorted(every, key=lambda one: (names.index(one.arm), one.seed, one.step))))
     write()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import s4aug_train
+from benchmarks import evidence
 from benchmarks.arms import COMMON, arms
 from benchmarks.evaluated import Evaluated, from_csv, of_runs, to_csv
 from benchmarks.evidence import MARKS, NUMBERS, PAGE, PICTURE, commands, halve, picture, section, tables
@@ -21,6 +22,8 @@ MADE = [
     Evaluated("supervised", 1, STEPS, 14.0, {"urban": 18.0, "water": 10.0}),
     Evaluated("s4net", 0, STEPS, 13.0, {"urban": 14.0, "water": 12.0}),
     Evaluated("s4net", 1, STEPS, 15.0, {"urban": 20.0, "water": 10.0}),
+    Evaluated("sup+affine", 1, 1000, 13.0, {"urban": 14.0, "water": 12.0}),
+    Evaluated("sup+affine", 1, STEPS, 14.5, {"urban": 17.0, "water": 12.0}),
 ]
 
 
@@ -65,14 +68,44 @@ def test_runs_count_when_they_are_finished(tmp_path):
 
 def test_gains_are_taken_seed_by_seed():
     rows = list(tables(MADE))
-    assert f"| s4net | 13.00 | 15.00 | 14.00 ± {statistics.stdev([13, 15]):.2f} | 2.00 ± 1.41 |" in rows
-    assert "| supervised | 10.00 | 14.00 | 12.00 ± 2.83 |  |" in rows
+    assert f"| s4net | 13.00 | 15.00 | 14.00 ± {statistics.stdev([13, 15]):.2f} | 2.00 ± 1.41 | 0.50 |" in rows
+    assert "| supervised | 10.00 | 14.00 | 12.00 ± 2.83 |  | -0.50 |" in rows
+    assert "| sup+affine |  | 14.50 | 14.50 | 0.50 |  |" in rows
+    assert rows[-4:] == [
+        f"| minus supervised after | 1000 steps | {STEPS} steps |",
+        "|---|---|---|",
+        "| s4net |  | 2.00 ± 1.41 |",
+        "| sup+affine |  | 0.50 |",
+    ]
     assert "| supervised | 15.00 ± 4.24 | 9.00 ± 1.41 |" in rows
 
 
 def test_the_picture_has_a_point_for_each_run():
     drawn = ElementTree.fromstring(picture(MADE))
-    assert len(drawn.findall("{http://www.w3.org/2000/svg}circle")) == 4
+    assert len(drawn.findall("{http://www.w3.org/2000/svg}circle")) == 5
+
+
+def test_runs_that_are_elsewhere_stay_known(tmp_path, monkeypatch):
+    for name in ("NUMBERS", "PAGE", "PICTURE"):
+        monkeypatch.setattr(evidence, name, tmp_path / name)
+    (tmp_path / "PAGE").write_text("<!-- evidence -->\nold\n<!-- end of evidence -->")
+    gained = {("s4net", 0): 0.13, ("supervised", 0): 0.10, ("supervised", 1): 0.14}
+    for number, ((arm, seed), miou) in enumerate(gained.items()):
+        folder = tmp_path / f"runs{number}" / f"{arm}-{seed}"
+        folder.mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text(
+            json.dumps({"step": STEPS, "miou": miou, "iou": {"urban": miou}}) + '\n{"step": 1'
+        )
+        evidence.gather(folder.parent)
+    found = from_csv((tmp_path / "NUMBERS").read_text())
+    assert [(one.arm, one.seed, one.miou) for one in found] == [
+        ("supervised", 0, 10),
+        ("supervised", 1, 14),
+        ("s4net", 0, 13),
+    ]
+    assert "| s4net | 13.00 |  | 13.00 | 3.00 |  |" in (tmp_path / "PAGE").read_text()
+    with pytest.raises(SystemExit, match="no run in .* is finished"):
+        evidence.gather(tmp_path)
 
 
 def test_the_page_and_its_picture_are_those_of_the_numbers():
