@@ -214,6 +214,8 @@ def tiles_of(
         _check_classes(checkpoints, tuple(dataset.classes), "the dataset")
         tiles = dataset.dataset(skip=on_unreadable is not None).val
     else:
+        if not config.data.path:
+            raise DataError("its tiles were given from Python; name a folder that holds them with --data")
         listing = list_tiles(config.data, on_progress)
         ids = _ids(checkpoints[0][1], listing, split)
         _check_unseen(checkpoints, config, ids, split)
@@ -255,9 +257,15 @@ def _check_unseen(checkpoints: Sequence[Named], config: Config, ids: Sequence[st
 
 
 def _classes_of(listing: Listing, config: Config, checkpoints: Sequence[Named]) -> ClassTable:
-    """How the data's masks are read: by its own table, which must have the checkpoints' classes, or by theirs."""
+    """How the masks are read: by the table that is given, else as in training where they are the same, else by theirs.
+
+    A table must have the checkpoints' classes.
+    """
+    trained = checkpoints[0][1]
     own = choose_classes(listing, Path(config.data.classes) if config.data.classes else None)
-    table = own or checkpoints[0][1].classes
+    if not config.data.classes and real_path(Path(config.data.path)) == real_path(Path(trained.config.data.path)):
+        own = None
+    table = own or trained.classes
     _check_classes(checkpoints, table.names, str(listing.root if own else "the other"))
     return table
 

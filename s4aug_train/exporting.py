@@ -1,5 +1,6 @@
 """Export: a trained network in a format that others read, checked against the original before it is there."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from torch import nn
 
 from .config import DataConfig
 from .data.dataset import Progress, list_tiles
+from .data.layouts import TileFile, find_unlabeled
 from .data.raster import read_image, read_info, read_valid
 from .description import Description
 from .engine import Checkpoint
@@ -164,13 +166,25 @@ def real_samples(checkpoint: Checkpoint, data: str | None = None) -> list[Sample
     config, split = checkpoint.config, checkpoint.split
     if data is None and not config.data.path:
         raise DataError("the run was made of datasets given in Python")
-    listing = list_tiles(config.data if data is None else DataConfig(path=data))
-    files = {tile.id: tile.image for tile in listing.tiles}
-    ids = [*split.val, *split.labeled, *split.unlabeled] if data is None else [*files]
-    found = [files[tile] for tile in ids if tile in files][:REAL]
-    if not found:
-        raise DataError(f"{listing.root} holds none of the run's tiles")
+    if data is None:
+        listing = list_tiles(config.data)
+        files = {tile.id: tile.image for tile in listing.tiles}
+        found = [files[tile] for tile in (*split.val, *split.labeled, *split.unlabeled) if tile in files][:REAL]
+        if not found:
+            raise DataError(f"{listing.root} holds none of the run's tiles")
+    else:
+        found = [tile.image for tile in _tiles_in(config.data, data)][:REAL]
     return [_sample(path, number, checkpoint) for number, path in enumerate(found)]
+
+
+def _tiles_in(config: DataConfig, folder: str) -> Sequence[TileFile]:
+    """The images of a folder, by the run's patterns where they find some; it need not hold masks."""
+    try:
+        return list_tiles(
+            DataConfig(folder, image_pattern=config.image_pattern, mask_pattern=config.mask_pattern)
+        ).tiles
+    except DataError:
+        return find_unlabeled(folder)
 
 
 def _sample(path: Path, cut: int, checkpoint: Checkpoint) -> Sample:

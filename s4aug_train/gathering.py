@@ -134,14 +134,14 @@ def _evaluate(
     name: str, file: Path, checkpoint: Checkpoint, wanted: Wanted, notes: list[str]
 ) -> tuple[Evaluated, Scores]:
     config = settled(checkpoint.config, wanted.settings)
-    if not config.data.path:
-        raise DataError("its tiles were given from Python; name a folder that holds them with --data")
     left_out = LeftOut({})
     on_unreadable = left_out.add if config.data.unreadable == "skip" else None
     tiles = tiles_of([(file, checkpoint)], config, wanted.split, None, on_unreadable, wanted.on_progress)
     classes, own = checkpoint.classes, wanted.settings.get("model.factory")
     by_id = {tile.id: tile for tile in tiles}
-    evaluated = Evaluated(file, config, classes.names, classes.colors, by_id, checkpoint.split.unlabeled, own)
+    unlabelled, going = checkpoint.split.unlabeled, checkpoint.step < checkpoint.config.train.steps
+    held = checkpoint if going else None
+    evaluated = Evaluated(file, config, classes.names, classes.colors, by_id, unlabelled, own, held)
     found = assess(
         evaluated.segmenter(checkpoint),
         tiles,

@@ -125,6 +125,10 @@ class Strip(NamedTuple):
     image: np.ndarray  # [C, h, w]
     valid: np.ndarray | None  # [h, w] bool
 
+    def is_real(self, left: int, right: int) -> bool:
+        """Whether any pixel of some columns is."""
+        return self.valid is None or bool(self.valid[:, left:right].any())
+
 
 def _strips(pixels: Pixels, rows: list[Span], columns: list[Span]) -> Iterator[Strip]:
     """The pixels under each row of windows; each is read once."""
@@ -153,8 +157,11 @@ def _window_row(
     height, (left, right) = row.stop - row.start, bounds
     total = torch.zeros(len(segmenter.classes.names), height, right - left, device=segmenter.device)
     down = torch.from_numpy(row.weight).to(segmenter.device)[:, None]
-    for some in _batches(columns, batch):
-        probabilities = _probabilities(segmenter, strip, row.start, columns[0].start, some, tta)
+    start = columns[0].start
+    # No window without a real pixel has a say in one.
+    seen = [span for span in columns if strip.is_real(span.start - start, span.stop - start)]
+    for some in _batches(seen, batch):
+        probabilities = _probabilities(segmenter, strip, row.start, start, some, tta)
         for span, part in zip(some, probabilities, strict=True):
             first, last = max(span.start, left), min(span.stop, right)
             inside = slice(first - span.start, last - span.start)
@@ -171,7 +178,8 @@ def _batches(columns: list[Span], batch: int) -> Iterator[list[Span]]:
             yield some
             some = []
         some.append(span)
-    yield some
+    if some:
+        yield some
 
 
 def _probabilities(

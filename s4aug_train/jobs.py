@@ -10,6 +10,8 @@ from .data.layouts import find_unlabeled
 from .errors import DataError
 from .files import real_path
 
+MAP = ".tif"
+
 
 @dataclass(frozen=True)
 class Job:
@@ -43,20 +45,21 @@ def jobs_of(inputs: Sequence[str | Path], out: Path) -> list[Job]:
     """The rasters that are meant, each with the name of its map.
 
     Args:
-        inputs: Files, folders (with all folders in them; the masks of known layouts are left out) and globs.
+        inputs: Files, folders (with all folders in them; the masks of known layouts are left out) and globs. Maps that
+            were made here are left out, but where one is named as a file.
         out: Folder of the maps; each is called as its raster, with .tif.
 
     Raises:
         DataError: There is no raster, or two would have one map, or a map would replace a raster.
     """
-    found = [source for each in inputs for source in _sources(each, out)]
+    found = [source for each in inputs for source in _sources(each)]
     by_place: dict[Path, Path] = {}
     for source in found:
         by_place.setdefault(real_path(source), source)
     sources = list(by_place.values())
     if not sources:
         raise DataError("no raster is named; give files, folders or globs")
-    jobs = [Job(source, out / f"{source.stem}.tif") for source in sources]
+    jobs = [Job(source, out / f"{source.stem}{MAP}") for source in sources]
     makers: dict[str, Path] = {}
     for job in jobs:
         for path in job.maps:
@@ -74,11 +77,11 @@ def _key(path: Path) -> str:
     return unicodedata.normalize("NFC", str(real_path(path))).casefold()
 
 
-def _sources(given: str | Path, out: Path) -> list[Path]:
+def _sources(given: str | Path) -> list[Path]:
     path, text = Path(given), str(given)
     if path.is_dir() or (not path.exists() and any(sign in text for sign in "*?[")):
         files = [tile.image for tile in find_unlabeled(text)]
         # Where maps lie among rasters, those of an earlier time are no rasters.
-        return [file for file in files if not (real_path(out) in real_path(file).parents and is_map(file))]
+        return [file for file in files if file.suffix != MAP or not is_map(file)]
     # A file that is not there is told when its turn comes, so that the others are done.
     return [path]

@@ -22,6 +22,9 @@ from .segmenter import Segmenter
 from .tta import Averaging
 from .windows import Windows
 
+# Settings that a prediction may be given; all else holds as the network was trained.
+FREE = ("model.factory", "train.device", "train.precision")
+
 
 def predict(
     inputs: str | Path | Sequence[str | Path],
@@ -71,9 +74,11 @@ def predict(
     Raises:
         CheckpointError: There is no such checkpoint.
         DataError: There is no raster, or two rasters would have one map.
-        ConfigError: An option cannot be.
+        ConfigError: An option cannot be, or a setting has no say in it.
     """
     given = dict(settings or {})
+    if without := [key for key in given if key not in FREE]:
+        raise ConfigError(f"{without[0]} has no say in a prediction; leave it out. What may be set: {', '.join(FREE)}")
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     jobs = jobs_of(listed, Path(out))
     trained = _trained(Path(checkpoint), given, model, here())

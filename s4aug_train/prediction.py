@@ -13,9 +13,19 @@ from torch import Tensor
 
 from s4aug import __version__
 
-from .data.geomap import MADE_BY, NODATA, MapKind, MapWriter, is_map, read_pixel_counts, read_tags, written_map
+from .data.geomap import (
+    MADE_BY,
+    NODATA,
+    RASTER,
+    MapKind,
+    MapWriter,
+    is_map,
+    read_pixel_counts,
+    read_tags,
+    written_map,
+)
 from .data.origins import parts_of
-from .data.scene import Reading, Scene, opened_scene
+from .data.scene import Reading, Scene, identity, opened_scene
 from .errors import DataError, S4AugTrainError, UnreadableError, memory_is_full
 from .files import parse_json, remove_dead_remains
 from .inference import Piece, predict_pieces
@@ -56,6 +66,8 @@ class Made:
         failure: Why there is none, in one line; "" if there is one.
         pixels: Of the map of labels, by class; empty where there is none, or one that does not say it.
         placed: Whether the raster says where on earth it lies; not asked again of one that is skipped.
+        system_lost: Whether its CRS is one that a GeoTIFF cannot tell, so that the map has none; not asked again, too.
+        older: Maps of it that are there, were not asked for and are of another network or request.
     """
 
     job: Job
@@ -63,6 +75,8 @@ class Made:
     failure: str = ""
     pixels: Mapping[str, int] = field(default_factory=dict)
     placed: bool = True
+    system_lost: bool = False
+    older: tuple[Path, ...] = ()
 
 
 def predict_maps(
@@ -182,8 +196,12 @@ def _check_same(segmenter: Segmenter, job: Job, request: MapRequest, path: Path)
     for file in [job.source, *parts_of(job.source)] if job.source.exists() else []:
         if file.stat().st_mtime > path.stat().st_mtime:
             raise DataError(f"{path} is older than its raster {file}; {cure}")
+    tags = read_tags(path)
+    # A raster that is gone leaves its map as it is.
+    if job.source.exists() and RASTER in tags and tags[RASTER] != identity(job.source):
+        raise DataError(f"{path} was made of another raster than {job.source}, or before that was changed; {cure}")
     try:
-        old = parse_json(read_tags(path)[MADE_BY])
+        old = parse_json(tags[MADE_BY])
     except ValueError:
         old = None
     new = json.loads(_made_by(segmenter, request))
@@ -247,8 +265,19 @@ def _make(segmenter: Segmenter, job: Job, request: MapRequest, told: Callable[[f
             raise DataError(f"{job.source} holds no real pixel: all are nodata; leave it out")
         place = scene.place()
     by_class = dict(zip(segmenter.classes.names, counts.tolist(), strict=False))
+    older = tuple(_older(segmenter, job, request))
     # A system, and a transform or control points in it.
-    return Made(job, pixels=by_class, placed={"crs"} < place.keys())
+    return Made(job, pixels=by_class, placed={"crs"} < place.keys(), system_lost=writers[0].system_lost, older=older)
+
+
+def _older(segmenter: Segmenter, job: Job, request: MapRequest) -> Iterator[Path]:
+    """Maps beside those that were made now, which do not go with them."""
+    for path, asked in ((job.confidence, request.confidence), (job.probabilities, request.probabilities)):
+        if not asked and is_map(path):
+            try:
+                _check_same(segmenter, job, request, path)
+            except DataError:
+                yield path
 
 
 Output = tuple[AbstractContextManager[MapWriter], Callable[[Piece], Tensor]]
@@ -257,7 +286,8 @@ Output = tuple[AbstractContextManager[MapWriter], Callable[[Piece], Tensor]]
 def _outputs(segmenter: Segmenter, job: Job, request: MapRequest, scene: Scene) -> list[Output]:
     """The files to write, each with what is made of a piece for it, [bands, h, w] uint8."""
     names, tags = segmenter.classes.names, {"TIFFTAG_SOFTWARE": f"s4aug {__version__}"}
-    tags |= {MADE_BY: _made_by(segmenter, request), "CLASSES": json.dumps(dict(enumerate(names)))}
+    tags |= {MADE_BY: _made_by(segmenter, request), RASTER: identity(job.source)}
+    tags |= {"CLASSES": json.dumps(dict(enumerate(names)))}
     tags |= {f"CLASS_{label}": name for label, name in enumerate(names)}
     labels = MapKind(["class"], segmenter.classes.colors, tags=tags)
     asked: list[tuple[Path, MapKind, Callable[[Piece], Tensor]]] = [(job.out, labels, _labels)]

@@ -45,7 +45,7 @@ class Wanted:
 
 
 class Evaluated(NamedTuple):
-    """A run whose tiles can be predicted: its network is read when it is needed."""
+    """A run whose tiles can be predicted: its network is read when it is needed, but where the file may yet change."""
 
     file: Path
     config: Config  # with the data that is meant now
@@ -54,6 +54,7 @@ class Evaluated(NamedTuple):
     tiles: Mapping[str, Tile]  # held out
     unlabelled: tuple[str, ...]
     own: str | None  # name of the user's network
+    held: Checkpoint | None  # of a run that goes on
 
     def segmenter(self, checkpoint: Checkpoint | None = None) -> Segmenter:
         """The network on its device.
@@ -62,7 +63,7 @@ class Evaluated(NamedTuple):
             checkpoint: What the file holds, where it has been read.
         """
         train = self.config.train
-        known = checkpoint or Checkpoint.read(self.file)
+        known = checkpoint or self.held or Checkpoint.read(self.file)
         return known.segmenter(choose_device(train.device), train.precision, self.own)
 
     @property

@@ -12,7 +12,16 @@ from ..errors import ConfigError
 from ..files import write_json
 from ..launch import here
 from ..run import find_checkpoint
-from .options import data_options, device_options, model_option, require_changed, set_option, settings_of, split_choice
+from .options import (
+    data_options,
+    device_options,
+    model_option,
+    require_changed,
+    set_option,
+    settings_of,
+    split_choice,
+    workers_option,
+)
 from .reporter import Reporter
 
 if TYPE_CHECKING:
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--smooth", is_flag=True, help="Windows fade into each other.")
 @model_option
 @device_options
+@workers_option
 @set_option
 @click.option("--confusion", is_flag=True, help="Show the confusion matrix.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

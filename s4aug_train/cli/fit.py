@@ -26,6 +26,7 @@ from .options import (
     set_option,
     settings_of,
     split_options,
+    workers_option,
 )
 from .reporter import Reporter, classes_note, evaluation_table
 from .signals import noted_signals
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 @click.option("--batch-unlabeled", type=click.IntRange(1), metavar="N", help="Unlabelled crops a step.")
 @click.option("--crop", type=click.IntRange(64), metavar="PX", help="Side of a crop.")
 @device_options
+@workers_option
 @click.option("--compile/--no-compile", "compile_", default=None, help="The network through torch.compile.")
 @click.option("--tensorboard/--no-tensorboard", default=None, help="Also write RUN/tb for TensorBoard.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML with groups of settings.")

@@ -116,9 +116,13 @@ def device_options(command: Command) -> Command:
     options = [
         click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N."),
         click.option("--precision", type=click.Choice(CHOICES["train.precision"]), help="Of the forward."),
-        click.option("--workers", type=click.IntRange(0), metavar="N", help="Threads that read data."),
     ]
     return _applied(options, command)
+
+
+def workers_option(command: Command) -> Command:
+    """--workers of commands that read tiles."""
+    return click.option("--workers", type=click.IntRange(0), metavar="N", help="Threads that read data.")(command)
 
 
 def set_option(command: Command) -> Command:

@@ -1,7 +1,7 @@
 """`s4aug-train predict`: maps of whole rasters."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,7 @@ def predict(run: Path, inputs: tuple[str, ...], assignments: tuple[str, ...], as
     a folder of them or a glob. Maps go to --out; those that are there already are skipped. With torchrun, each process
     takes its share of the rasters.
     """
-    setting = {name: options.pop(name) for name in ("model", "device", "precision", "workers")}
+    setting = {name: options.pop(name) for name in ("model", "device", "precision")}
     changes, first = settings_of(setting, assignments), here().first
     find_checkpoint(run)
     from .. import api
@@ -87,7 +87,7 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
 
 def _tell(made: "Sequence[Made]", as_json: bool) -> None:
     """The maps, and on stderr what there is to say of them; failures last, where they are seen."""
-    told = [unplaced_note(made)]
+    told = [unplaced_note(made), *lost_notes(made)]
     if as_json:
         click.echo(json.dumps([_json(each) for each in made]))
     else:
@@ -129,6 +129,18 @@ def shares_text(made: "Sequence[Made]") -> str | None:
 
 def _percent(share: float) -> str:
     return "<0.1" if 0 < share < 0.0005 else f"{100 * share:.1f}"
+
+
+def lost_notes(made: "Sequence[Made]") -> Iterator[str]:
+    """What of each map is not as one would think."""
+    for each in made:
+        if each.system_lost:
+            yield (
+                f"note: a GeoTIFF cannot tell the CRS of {each.job.source}, so {each.job.out} has none: warp the "
+                f"raster to one with an EPSG code (gdalwarp -t_srs), or give the map the raster's"
+            )
+        for path in each.older:
+            yield f"note: {path} is of an earlier network or request: remove it, or ask for it too with --overwrite"
 
 
 def unplaced_note(made: "Sequence[Made]") -> str | None:

@@ -7,7 +7,16 @@ import click
 
 from ..run import check_there
 from .line import one_line
-from .options import data_options, device_options, model_option, require_changed, set_option, settings_of, split_choice
+from .options import (
+    data_options,
+    device_options,
+    model_option,
+    require_changed,
+    set_option,
+    settings_of,
+    split_choice,
+    workers_option,
+)
 from .reporter import Reporter
 
 
@@ -27,6 +36,7 @@ from .reporter import Reporter
 @data_options
 @model_option
 @device_options
+@workers_option
 @set_option
 def report(
     runs: tuple[Path, ...],

@@ -9,7 +9,7 @@ from ..limits import CHOICES
 from ..presets import configured
 from ..reproduce import paper
 from ..reproduce.grid import SEEDS, TABLES, Grid
-from .options import data_options, device_options, require_data, set_option, settings_of
+from .options import data_options, device_options, require_data, set_option, settings_of, workers_option
 
 
 class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases alone
@@ -45,6 +45,7 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic in newer re
 @click.option("--scale", type=float, metavar="S", help="Crops and windows of 512 S px. Tiles are not resized.")
 @click.option("--weights", metavar="imagenet|none|PATH", help="Of the encoder; imagenet by default.")
 @device_options
+@workers_option
 @set_option
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Runs at once; one a GPU, on the CPU 1 by default.")
 @click.option("--dry-run", is_flag=True, help="Tell the runs and how long they will take, and end.")

@@ -13,7 +13,7 @@ import rasterio.shutil
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.errors import CRSError, RasterioError
-from rasterio.io import DatasetWriter
+from rasterio.io import DatasetReader, DatasetWriter
 
 from ..errors import DataError
 from ..files import atomic_path, parse_json
@@ -22,6 +22,7 @@ from .raster import ignore_warnings, open_raster
 
 NODATA = 255  # in every band
 MADE_BY = "S4AUG_MADE_BY"  # the tag that says which network made a map, and how
+RASTER = "S4AUG_RASTER"  # the tag that says of which raster
 PIXELS = "PIXELS"  # the tag of a map of labels that says how many pixels each class has
 BLOCK_PX = 512
 READ_PX = 8 * BLOCK_PX  # columns that are read back together
@@ -60,6 +61,7 @@ class MapWriter:
     def __init__(self, dataset: DatasetWriter, kind: MapKind) -> None:
         self.dataset, self.kind = dataset, kind
         self.counts = np.zeros((len(kind.bands), 256), np.int64)  # pixels of each value, by band
+        self.system_lost = False  # known once the file is whole: a GeoTIFF cannot tell each CRS
 
     def write(self, pixels: np.ndarray, top: int, left: int) -> None:
         """Write a window [bands, h, w] of uint8."""
@@ -95,8 +97,10 @@ def written_map(path: Path, size: tuple[int, int], place: Mapping[str, Any], kin
         how = "mode" if kind.colors else "average"
         rasterio.shutil.copy(draft, final, driver="COG", overview_resampling=how, **COG)
         # GDAL does not always tell that a block could not be written.
-        if not np.array_equal(_read_back(final, len(kind.bands)), writer.counts):
-            raise OSError("what was written is not what can be read back (a full or failing disk?)")
+        with rasterio.open(final) as dataset:
+            if not np.array_equal(_read_back(dataset), writer.counts):
+                raise OSError("what was written is not what can be read back (a full or failing disk?)")
+            writer.system_lost = "crs" in place and not (dataset.crs or dataset.gcps[1])
 
 
 @contextmanager
@@ -137,14 +141,13 @@ def _counts(pixels: np.ndarray) -> np.ndarray:  # [bands, h, w] uint8 -> [bands,
     return np.stack([np.bincount(band.ravel(), minlength=256) for band in pixels])
 
 
-def _read_back(path: Path, bands: int) -> np.ndarray:  # [bands, 256]
+def _read_back(dataset: DatasetReader) -> np.ndarray:  # [bands, 256]
     """How often each value is in a file."""
-    counts = np.zeros((bands, 256), np.int64)
-    with rasterio.open(path) as dataset:
-        for top in range(0, dataset.height, BLOCK_PX):
-            for left in range(0, dataset.width, READ_PX):
-                rows, columns = (top, min(top + BLOCK_PX, dataset.height)), (left, min(left + READ_PX, dataset.width))
-                counts += _counts(dataset.read(window=(rows, columns)))
+    counts = np.zeros((dataset.count, 256), np.int64)
+    for top in range(0, dataset.height, BLOCK_PX):
+        for left in range(0, dataset.width, READ_PX):
+            rows, columns = (top, min(top + BLOCK_PX, dataset.height)), (left, min(left + READ_PX, dataset.width))
+            counts += _counts(dataset.read(window=(rows, columns)))
     return counts
 
 

@@ -321,8 +321,9 @@ def _is_transparency(path: Path, band: int, mtime_ns: int, file_size: int) -> bo
         top, left = (dataset.height - height) // 2, (dataset.width - width) // 2
         with explained(path):
             sample = dataset.read(band, window=((top, top + height), (left, left + width)))
+    # Of wider pixels, what made the file may have left the alpha at 8 bits.
     full = np.iinfo(sample.dtype).max if sample.dtype.kind in "iu" else 1
-    return bool(np.mean((sample == 0) | (sample == full)) >= 0.95)
+    return bool(np.isin(sample, (0, 255, full)).mean() >= 0.95)
 
 
 def data_bands(dataset: DatasetReader) -> list[int]:

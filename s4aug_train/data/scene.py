@@ -12,6 +12,8 @@ from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
 from ..errors import ConfigError, DataError
+from ..files import content_hash, sampled_hash
+from .origins import parts_of
 from .raster import Window, data_bands, decoded_dtype, explained, open_raster, read_pixels, valid_pixels
 
 
@@ -83,14 +85,8 @@ class Scene:
         return scaled, valid
 
     def place(self) -> dict[str, Any]:
-        """Where the raster lies, as rasterio takes it for a new one of the same grid."""
-        with explained(Path(self.dataset.name)):
-            points, system = self.dataset.gcps
-            if points and system:
-                return {"gcps": points, "crs": system}
-            where: dict[str, Any] = {"crs": self.dataset.crs} if self.dataset.crs else {}
-            # A picture has none, for which rasterio gives the identity.
-            return where if self.dataset.transform.is_identity else {**where, "transform": self.dataset.transform}
+        """Where the raster lies; see `place_of`."""
+        return place_of(self.dataset)
 
     def _scaled(self, image: np.ndarray) -> np.ndarray:
         if self.reading.scale is None:
@@ -103,6 +99,40 @@ class Scene:
         # NaN is not real, and no integer.
         whole = np.nan_to_num(scaled, nan=0.0).round().clip(0, np.iinfo(self.dtype).max)
         return whole.astype(self.dtype)
+
+
+def place_of(dataset: DatasetReader) -> dict[str, Any]:
+    """Where a raster lies, as rasterio takes it for a new one of the same grid."""
+    with explained(Path(dataset.name)):
+        points, system = dataset.gcps
+        if points and system:
+            return {"gcps": points, "crs": system}
+        where: dict[str, Any] = {"crs": dataset.crs} if dataset.crs else {}
+        # A picture has none, for which rasterio gives the identity.
+        return where if dataset.transform.is_identity else {**where, "transform": dataset.transform}
+
+
+def identity(path: Path) -> str:
+    """Another one for another raster: by size and some bytes of its files, where it lies, and what is nodata in it.
+
+    The same for a copy. It takes no decoding, and a change of few pixels between files of one size goes unseen.
+
+    Raises:
+        OSError: It is not there.
+        UnreadableError: It is no raster.
+    """
+    files = [path, *parts_of(path)]
+    masks = [mask for file in files if (mask := file.with_name(f"{file.name}.msk")).is_file()]
+    with closing(open_raster(path)) as dataset, explained(path):
+        place = place_of(dataset)
+        points = [[point.row, point.col, point.x, point.y, point.z] for point in place.get("gcps", ())]
+        told = {
+            "system": place["crs"].to_wkt() if "crs" in place else None,
+            "transform": list(place.get("transform", ())),
+            "points": points,
+            "nodata": [str(value) for value in dataset.nodatavals],
+        }
+    return content_hash({**told, "files": [sampled_hash(file) for file in (*files, *masks)]})
 
 
 @contextmanager
@@ -121,9 +151,8 @@ def opened_scene(path: Path, bands: int, dtype: str, reading: Reading) -> Iterat
     with closing(open_raster(path)) as dataset:
         chosen = reading.bands or tuple(data_bands(dataset))
         _check_bands(path, dataset, chosen, bands, reading)
-        found = decoded_dtype(dataset)
-        if found != dtype and reading.scale is None:
-            raise DataError(_other_type(path, found, dtype))
+        if decoded_dtype(dataset) != dtype and reading.scale is None:
+            raise DataError(_other_type(path, dataset.dtypes[chosen[0] - 1], dtype))
         yield Scene(dataset, chosen, dtype, reading)
 
 
@@ -154,8 +183,15 @@ def _besides(dataset: DatasetReader, chosen: Sequence[int]) -> str:
 
 
 def _other_type(path: Path, found: str, dtype: str) -> str:
-    example = "0.0255 makes 0 to 255 of 0 to 10000" if (found, dtype) == ("uint16", "uint8") else "1 takes them as is"
+    if dtype == "float32":
+        example = "1 takes them as is, 0.0001 makes 0 to 1 of 0 to 10000"
+    elif found.startswith("float"):
+        example = f"{np.iinfo(dtype).max} makes 0 to {np.iinfo(dtype).max} of 0 to 1"
+    elif dtype == "uint8":
+        example = "0.0255 makes 0 to 255 of 0 to 10000"
+    else:
+        example = "257 makes 0 to 65535 of 0 to 255"
     return (
         f"{path} holds pixels of {found}, the network was trained on {dtype}; say how they become the same with "
-        f"--scale FACTOR or FACTOR,OFFSET (for example {example})"
+        f"--scale FACTOR or FACTOR,OFFSET (for example, {example})"
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 from torch import Tensor
@@ -44,8 +43,9 @@ def load_encoder_weights(encoder: Encoder, state: Mapping[str, Tensor]) -> None:
         WeightsError: They are not those of this encoder.
     """
     own = {key: value for key, value in state.items() if not key.startswith("fc.")}
-    if "conv1.weight" in own:
-        own["conv1.weight"] = fit_bands(own["conv1.weight"], encoder.conv1.in_channels)
+    first = own.get("conv1.weight")
+    if first is not None and first.ndim == 4 and first.shape[1] > 0:
+        own["conv1.weight"] = fit_bands(first, encoder.conv1.in_channels)
     try:
         encoder.load_state_dict(own)
     except RuntimeError as error:
@@ -78,10 +78,15 @@ def _imagenet(name: str) -> Mapping[str, Tensor]:
     weights = get_model_weights(name)["IMAGENET1K_V1"]
     try:
         state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:
+    except Exception as error:
+        # What lies there already is read unchecked by torch.
+        cached = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
+        if cached.is_file():
+            told = f"cannot read the ImageNet weights of {name} in {cached} ({type(error).__name__}); remove that file"
+        else:
+            told = f"cannot get the ImageNet weights of {name} from {weights.url} ({error})"
         raise WeightsError(
-            f"cannot get the ImageNet weights of {name} from {weights.url} ({error}); train from scratch with "
-            f"--weights none, or give a downloaded file with --weights PATH"
+            f"{told}, train from scratch with --weights none, or give a downloaded file with --weights PATH"
         ) from error
     return state
 
@@ -96,6 +101,7 @@ def _from_file(path: Path, name: str) -> Mapping[str, Tensor]:
     except Exception as error:
         raise WeightsError(f"cannot read {path} as a state dict of {name}: {type(error).__name__}") from error
     state = state.get("state_dict", state) if isinstance(state, Mapping) else state
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    named = isinstance(state, Mapping) and all(isinstance(key, str) for key in state)
+    if not named or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path} is not a state dict of {name} (names to tensors)")
     return state

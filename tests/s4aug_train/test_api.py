@@ -156,6 +156,30 @@ def test_masks_are_read_by_the_datas_own_table(finished, demo_folder, tmp_path):
     assert again.confusion == last_evaluation(records).confusion
 
 
+@pytest.mark.parametrize("wrong", ["colours", "names"])
+def test_masks_of_the_runs_own_data_are_read_as_in_training(config, demo_folder, tmp_path, wrong):
+    """The folder's table is wrong, and another one was given to train with."""
+    data, table = shutil.copytree(demo_folder, tmp_path / "data"), tmp_path / "right.csv"
+    right = ClassTable.read(data / "class_dict.csv")
+    right.write(table)
+    turned = [entry.color for entry in right.entries[1:]] + [right.entries[0].color]
+    entries = [
+        replace(entry, color=color) if wrong == "colours" else replace(entry, name=f"no_{entry.name}")
+        for entry, color in zip(right.entries, turned, strict=True)
+    ]
+    ClassTable(tuple(entries)).write(data / "class_dict.csv")
+    run = RunFolder(tmp_path / "run")
+    records = list(training(config.updated({"data.path": str(data), "data.classes": str(table)}), run))
+    assert api.evaluate(run.path, {}) == last_evaluation(records)
+    assert api.evaluate(run.path, {"data.path": f"{data}/"}) == last_evaluation(records)
+    given = {"data.classes": str(data / "class_dict.csv")}
+    if wrong == "names":
+        with pytest.raises(CheckpointError, match="no_urban_land"):
+            api.evaluate(run.path, given)
+    else:
+        assert api.evaluate(run.path, given).confusion != last_evaluation(records).confusion
+
+
 def test_another_spelling_of_the_path_does_not_hide_trained_tiles(finished, demo_folder, tmp_path):
     import json
 

@@ -207,6 +207,24 @@ def test_real_samples_are_windows_of_validation_tiles(network, demo_folder):
     np.testing.assert_array_equal(samples[0].images[0].numpy(), read_image(first.image)[:, :48, :48])
 
 
+def test_a_folder_to_compare_on_needs_the_runs_patterns_and_no_masks(network, demo_folder, tmp_path):
+    images = sorted((demo_folder / "train").glob("*_sat.jpg"))[:5]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    for path in images:
+        for kind, name in (("images", f"{path.stem}.rgb.jpg"), ("masks", f"{path.stem}.true.jpg")):
+            (tmp_path / kind / name).write_bytes(path.read_bytes())
+    patterns = {"data.image_pattern": "images/{id}.rgb.jpg", "data.mask_pattern": "masks/{id}.true.jpg"}
+    checkpoint = checkpoint_of(network, demo_folder, **patterns)
+    expected = [read_image(path)[:, :96, :96][:, : 96 - min(cut, 32)] for cut, path in enumerate(images[:4])]
+    for folder in (tmp_path, tmp_path / "images"):
+        samples = exporting.real_samples(checkpoint, str(folder))
+        assert len(samples) == 4
+        for sample, image in zip(samples, expected, strict=True):
+            height, width = sample.images.shape[-2:]
+            np.testing.assert_array_equal(sample.images[0].numpy(), image[:, :height, :width])
+
+
 class TestReading:
     """Files that cannot be read: one line, with the cure."""
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import s4aug_train
+from s4aug_train import gathering
 from s4aug_train.cli import main
 from s4aug_train.errors import CheckpointError, ConfigError, DataError, S4AugTrainError
 from s4aug_train.gathering import gather
@@ -144,6 +145,26 @@ def test_a_run_that_goes_on_or_whose_data_or_code_is_gone_is_shown_without_score
     found = gather([moved], Wanted(SMALL))
     assert found.runs[0].scores is None
     assert str(tmp_path / "gone") in found.notes[0]
+
+
+def test_a_run_that_goes_on_is_shown_as_it_was_when_it_was_read(runs, tmp_path, monkeypatch):
+    going = shutil.copytree(runs / "s4net", tmp_path / "going")
+    checkpoint = going / "checkpoints" / "last.pt"
+    content = torch.load(checkpoint, weights_only=True)
+    content["config"]["train"]["steps"] = content["step"] + 1
+    torch.save(content, checkpoint)
+    assess = gathering.assess
+
+    def assess_and_go_on(*arguments, **options):
+        found = assess(*arguments, **options)
+        checkpoint.write_bytes(b"the next one")
+        return found
+
+    monkeypatch.setattr(gathering, "assess", assess_and_go_on)
+    found = gather([going], Wanted(SMALL, unlabelled=2))
+    assert found.runs[0].scores is not None
+    assert any(row.predictions[0] is not None for group in found.groups for row in group.rows)
+    assert len(found.labelling.tiles) == 2
 
 
 def test_another_place_of_the_data_helps_and_a_wrong_one_is_an_error(runs, demo_folder, tmp_path):

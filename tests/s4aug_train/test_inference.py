@@ -8,6 +8,7 @@ from s4aug_train.data.normalization import Normalization
 from s4aug_train.data.palette import ClassEntry, ClassTable
 from s4aug_train.inference import TilePixels, predict_pieces
 from s4aug_train.segmenter import Segmenter
+from s4aug_train.tta import Averaging
 from s4aug_train.windows import Windows
 
 IDENTITY = Normalization((0.0,) * 3, (1.0,) * 3, "measured")
@@ -150,6 +151,30 @@ def test_nodata_is_seen_as_the_mean(make_tile):
     probabilities(Spy(), tile, Windows())
     assert (seen[0][..., 10:] == 0).all()
     assert torch.isfinite(seen[0]).all()
+
+
+@pytest.mark.parametrize("tta", [None, Averaging(flips=True)])
+def test_windows_without_a_real_pixel_are_not_predicted(make_tile, tta):
+    valid = np.zeros((200, 150), bool)
+    valid[90:150, 20:60] = True
+    valid[199, 149] = True
+    seen = []
+
+    class Spy(Blur):
+        def forward(self, images):
+            seen.extend(images)
+            return super().forward(images)
+
+    tile, windows = make_tile((200, 150), valid=valid), Windows(32, 24, batch=3, smooth=True)
+    found = probabilities(Spy(), tile, windows, tta=tta)
+    spans = [windows.spans(side) for side in tile.size]
+    real = [(r, c) for r in spans[0] for c in spans[1] if valid[r.start : r.stop, c.start : c.stop].any()]
+    assert len(seen) == len(real) * (1 if tta is None else 4)
+    assert 0 < len(real) < len(spans[0]) * len(spans[1]) / 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("s4aug_train.inference.Strip.is_real", lambda self, left, right: True)
+        whole = probabilities(Blur(), tile, windows, tta=tta)
+    assert found[:, valid] == pytest.approx(whole[:, valid], abs=1e-6)
 
 
 @pytest.mark.parametrize("side", [31, 32, 33])

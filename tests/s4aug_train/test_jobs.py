@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 
+from s4aug_train.data.geomap import MADE_BY
 from s4aug_train.errors import DataError
 from s4aug_train.jobs import jobs_of
 
@@ -43,6 +45,18 @@ def test_a_map_never_replaces_a_raster(scenes):
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(scenes / "in" / "t_confidence.tif")
     with pytest.raises(DataError, match="would replace the raster|would both become"):
         jobs_of([scenes / "in" / "t.tif", scenes / "in" / "t_confidence.tif"], scenes / "in")
+
+
+def test_maps_of_an_earlier_time_are_no_rasters_wherever_they_lie(scenes):
+    shape = {"driver": "GTiff", "count": 1, "height": 4, "width": 4, "dtype": "uint8", "crs": "EPSG:4326"}
+    for name in ("maps_a/a.tif", "maps_a/a_confidence.tif"):
+        (scenes / "in" / name).parent.mkdir(exist_ok=True)
+        with rasterio.open(scenes / "in" / name, "w", **shape, transform=rasterio.Affine.translation(1, 2)) as dataset:
+            dataset.write(np.zeros((1, 4, 4), np.uint8))
+            dataset.update_tags(**{MADE_BY: "{}"})
+    for given in (scenes / "in", f"{scenes}/in/**/*.*"):
+        assert sorted(names(jobs_of([given], scenes / "out"))) == [("a.png", "a.tif"), ("b.jpg", "b.tif")]
+    assert names(jobs_of([scenes / "in" / "maps_a" / "a.tif"], scenes / "out")) == [("a.tif", "a.tif")]
 
 
 @pytest.mark.parametrize("given", ["empty", "*.nothing"])

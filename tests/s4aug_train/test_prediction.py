@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,60 +9,20 @@ import rasterio
 import torch
 from rasterio.shutil import copy
 
-from s4aug_train.data.geomap import MADE_BY
-from s4aug_train.data.normalization import Normalization
 from s4aug_train.data.palette import ClassEntry, ClassTable
-from s4aug_train.data.scene import Reading
-from s4aug_train.jobs import jobs_of
-from s4aug_train.prediction import MapRequest, predict_maps
-from s4aug_train.segmenter import Segmenter
+from s4aug_train.prediction import MapRequest
 from s4aug_train.windows import Windows
+from tests.s4aug_train.prediction_cases import (
+    PLACE,
+    Pointwise,
+    expected_probabilities,
+    image_of,
+    make,
+    segmenter,
+    write,
+)
 
-TABLE = ClassTable(tuple(ClassEntry(name, (10 * i, 20 * i, 5)) for i, name in enumerate("abcd")))
-IDENTITY = Normalization((0.0,) * 3, (1.0,) * 3, "measured")
-SMALL = MapRequest(Windows(64, 48, batch=3, smooth=True), confidence=True, probabilities=True)
-PLACE = {
-    "crs": "EPSG:32652",
-    "transform": rasterio.Affine.translation(5e5, 4e6) @ rasterio.Affine.rotation(20) @ rasterio.Affine.scale(10, -10),
-}
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")  # of what tests write
-
-
-class Pointwise(torch.nn.Module):
-    """Probabilities that depend on the pixel alone."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.conv = torch.nn.Conv2d(3, 4, 1)
-
-    def forward(self, images):
-        return self.conv(images / 64)
-
-
-def segmenter(weights="0123", classes=TABLE, dtype="uint8"):
-    return Segmenter(Pointwise().eval(), classes, 3, dtype, IDENTITY, torch.device("cpu"), weights=weights)
-
-
-def write(path, image, **profile):
-    count, height, width = image.shape
-    shape = {"count": count, "height": height, "width": width, "dtype": image.dtype, "driver": "GTiff"}
-    with rasterio.open(path, "w", **shape, **profile) as dataset:
-        dataset.write(image)
-    return path
-
-
-def image_of(height=150, width=210, seed=0):
-    return np.random.default_rng(seed).integers(1, 256, (3, height, width)).astype(np.uint8)
-
-
-def make(paths, out, request=SMALL, who=None, **options):
-    return list(predict_maps(who or segmenter(), jobs_of(paths, out), request, **options))
-
-
-def expected_probabilities(image):
-    with torch.no_grad():
-        return Pointwise()(torch.from_numpy(image)[None].float())[0].softmax(0).numpy()
 
 
 def test_maps_hold_what_the_network_says_of_each_pixel_on_the_rasters_grid(tmp_path):
@@ -129,70 +88,6 @@ def test_a_mosaic_is_predicted_without_a_trace_of_its_parts(tmp_path):
         assert labels.transform == west
 
 
-def test_what_is_finished_is_skipped_and_never_taken_for_something_else(tmp_path):
-    source = write(tmp_path / "a.tif", image_of())
-    [first] = make([source], tmp_path / "out")
-    before = first.job.out.read_bytes()
-    assert [made.skipped for made in make([source], tmp_path / "out")] == [True]
-    # Fewer maps than there are is finished; more is not, and the others stay as they were.
-    assert make([source], tmp_path / "out", replace(SMALL, probabilities=False))[0].skipped
-    first.job.confidence.unlink()
-    assert not make([source], tmp_path / "out")[0].skipped
-    assert first.job.confidence.exists()
-    assert first.job.out.read_bytes() == before
-    others = {
-        "made with other weights;": {"who": segmenter("4567")},
-        "made with other nodata;": {"request": replace(SMALL, reading=Reading(nodata=7))},
-    }
-    for told, change in others.items():
-        [made] = make([source], tmp_path / "out", **change)
-        assert told in made.failure
-        assert "--overwrite" in made.failure
-        assert first.job.out.read_bytes() == before
-    assert make([source], tmp_path / "out", who=segmenter("4567"), overwrite=True)[0].failure == ""
-    with rasterio.open(first.job.out) as labels:
-        assert '"4567"' in labels.tags()[MADE_BY]
-
-
-def test_naming_the_bands_that_are_read_anyway_makes_no_other_map(tmp_path):
-    source = write(tmp_path / "a.tif", image_of())
-    make([source], tmp_path / "out")
-    same, other = (replace(SMALL, reading=Reading(bands=bands)) for bands in ((1, 2, 3), (3, 2, 1)))
-    assert make([source], tmp_path / "out", same)[0].skipped
-    assert "was made with other bands" in make([source], tmp_path / "out", other)[0].failure
-    make([source], tmp_path / "other", other)
-    assert "was made with other bands" in make([source], tmp_path / "other")[0].failure
-
-
-def test_maps_of_two_networks_are_never_taken_for_one(tmp_path):
-    source = write(tmp_path / "a.tif", image_of())
-    [first] = make([source], tmp_path / "out")
-    alone = replace(SMALL, confidence=False, probabilities=False)
-    assert make([source], tmp_path / "out", alone, segmenter("4567"), overwrite=True)[0].failure == ""
-    [made] = make([source], tmp_path / "out", SMALL, segmenter("4567"))
-    assert f"{first.job.confidence} was made with other weights" in made.failure
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("name", ["a.tif", "a_confidence.tif"])
-def test_a_file_that_is_no_map_of_ours_is_never_replaced(tmp_path, name, overwrite):
-    source = write(tmp_path / "a.tif", image_of())
-    mine = tmp_path / "out" / name
-    mine.parent.mkdir()
-    for content in (b"my notes", write(tmp_path / "b.tif", image_of(20, 30)).read_bytes()):
-        mine.write_bytes(content)
-        [made] = make([source], tmp_path / "out", overwrite=overwrite)
-        assert f"{mine} is there and is no map of s4aug-train predict" in made.failure
-        assert mine.read_bytes() == content
-
-
-def test_maps_among_their_rasters_are_no_rasters_the_next_time(tmp_path):
-    write(tmp_path / "a.tif", image_of())
-    for skipped in (False, True):
-        [made] = make([tmp_path], tmp_path / "maps")
-        assert (made.skipped, made.failure) == (skipped, "")
-
-
 def test_a_network_that_gives_nan_is_told(tmp_path):
     class Lost(torch.nn.Module):
         def forward(self, images):
@@ -218,27 +113,16 @@ def test_a_full_memory_is_a_failure_of_one_raster(tmp_path, full):
     assert made[1].failure == ""
 
 
-@pytest.mark.parametrize("tag", ["", "no JSON", "[]", "[" * 100_000, '{"weights": 1}'])
-def test_a_map_that_says_nonsense_of_itself_is_told_in_one_line(tmp_path, tag):
-    source = write(tmp_path / "a.tif", image_of())
-    make([source], tmp_path / "out")
-    with rasterio.open(tmp_path / "out" / "a.tif", "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
-        dataset.update_tags(**{MADE_BY: tag})
-    [made] = make([source], tmp_path / "out")
-    assert "was made with other weights" in made.failure or "is no map of" in made.failure
-
-
-@pytest.mark.parametrize("virtual", [False, True])
-def test_a_map_older_than_its_raster_or_than_a_part_of_a_virtual_one_is_not_taken(tmp_path, virtual):
-    part = source = write(tmp_path / "a.tif", image_of())
-    if virtual:
-        source = tmp_path / "mosaic.vrt"
-        copy(part, source, driver="VRT")
-    [made] = make([source], tmp_path / "out")
-    later = time.time() + 100
-    os.utime(part, (later, later))
-    assert f"is older than its raster {part}" in make([source], tmp_path / "out")[0].failure
-    assert made.job.out.exists()
+def test_a_system_that_a_geotiff_cannot_tell_is_told(tmp_path):
+    for name, system, lost in (("a", "+proj=eqearth +lon_0=30", True), ("b", "EPSG:3035", False)):
+        source = write(tmp_path / f"{name}.tif", image_of())
+        copy(source, tmp_path / f"{name}.vrt", driver="VRT")
+        with rasterio.open(tmp_path / f"{name}.vrt", "r+") as dataset:
+            dataset.crs, dataset.transform = system, PLACE["transform"]
+        [made] = make([tmp_path / f"{name}.vrt"], tmp_path / "out")
+        assert (made.failure, made.system_lost) == ("", lost)
+        with rasterio.open(made.job.out) as labels:
+            assert (labels.crs is None) == lost
 
 
 def test_a_raster_that_fails_is_told_in_one_line_and_the_others_are_done(tmp_path):
@@ -351,7 +235,7 @@ import resource, sys
 from pathlib import Path
 import rasterio
 sys.path.insert(0, {folder!r})
-from test_prediction import segmenter
+from prediction_cases import segmenter
 from s4aug_train.jobs import jobs_of
 from s4aug_train.prediction import MapRequest, predict_maps
 from s4aug_train.windows import Windows

@@ -66,6 +66,8 @@ def test_a_network_and_datasets_of_the_user_train_and_are_evaluated(own_data, tm
     assert sum(map(sum, result.evaluation.confusion)) == 2 * 70 * 90
     again = s4aug_train.evaluate(tmp_path / "run", model=small_network(), dataset=own_data)
     assert again == result.evaluation
+    with pytest.raises(DataError, match="given from Python; name a folder that holds them with --data"):
+        s4aug_train.evaluate(tmp_path / "run", model=small_network())
     assert {line["step"] for line in map(json.loads, result.run.metrics.read_text().splitlines())} == {1, 2, 3, 4}
 
 

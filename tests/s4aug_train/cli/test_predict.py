@@ -15,7 +15,7 @@ from PIL import Image
 
 import s4aug_train
 from s4aug_train.cli import main
-from s4aug_train.cli.predict import shares_text, unplaced_note
+from s4aug_train.cli.predict import lost_notes, shares_text, unplaced_note
 from s4aug_train.config import Config
 from s4aug_train.data.normalization import Normalization
 from s4aug_train.data.palette import DEEPGLOBE
@@ -158,6 +158,14 @@ def test_many_rasters_without_place_are_one_note():
     assert told == "classes of 1 of the 3 maps, % of 3000 valid pixels: a <0.1, b 100.0"
 
 
+def test_what_is_odd_about_maps_is_told():
+    job = Job(Path("a.vrt"), Path("out/a.tif"))
+    told = list(lost_notes([Made(job), Made(job, system_lost=True, older=(job.confidence,))]))
+    assert len(told) == 2
+    assert told[0].startswith("note: a GeoTIFF cannot tell the CRS of a.vrt, so out/a.tif has none")
+    assert told[1].startswith("note: out/a_confidence.tif is of an earlier network or request")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
@@ -165,6 +173,8 @@ def test_many_rasters_without_place_are_one_note():
         (["--scale", "1,2,3"], 2, "holds 3 numbers, 2 at most"),
         (["--tta", "rotate"], 1, "--tta must be flips or affine:K"),
         (["--overlap", "64"], 1, "windows of 64 px cannot overlap by 64 px"),
+        (["--set", "train.lr=0.1"], 1, "train.lr has no say in a prediction; leave it out. What may be set: model.f"),
+        (["--workers", "2"], 2, "No such option"),
     ],
 )
 def test_options_that_cannot_be_are_one_line(checkpoint, tmp_path, arguments, code, told):

@@ -249,6 +249,19 @@ def test_a_fourth_band_that_is_measured_is_data_though_the_header_says_alpha(tmp
     np.testing.assert_array_equal(read_valid(path), transparency[3] > 0)
 
 
+@pytest.mark.parametrize(("dtype", "full"), [("uint16", 255), ("uint16", 65535), ("float32", 255), ("float32", 1)])
+def test_transparency_of_wider_pixels_may_have_been_left_at_8_bits(tmp_path, dtype, full):
+    """As GDAL's warper adds it to a raster of floating point."""
+    colors = rasterio.enums.ColorInterp
+    image = np.random.default_rng(0).uniform(0, 9000, (4, 40, 50)).astype(dtype)
+    path = write_tiff(tmp_path / "a.tif", image, colorinterp=[*[colors.undefined] * 3, colors.alpha])
+    assert read_info(path).bands == 4
+    image[3] = full * (np.arange(50) > 9)
+    path = write_tiff(tmp_path / "b.tif", image, colorinterp=[*[colors.undefined] * 3, colors.alpha])
+    assert (read_info(path).bands, read_info(path).masked) == (3, True)
+    np.testing.assert_array_equal(read_valid(path), image[3] > 0)
+
+
 @pytest.mark.parametrize(("limit", "block"), [(1, 1), (4000, 1), (4000, 16), (10**9, 16), (700, 16)])
 def test_strips_tile_the_image_within_the_limit(limit, block):
     info = RasterInfo(Path("a"), (101, 30), 4, "uint8", None, masked=False, block_rows=block)

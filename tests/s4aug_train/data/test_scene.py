@@ -167,3 +167,25 @@ def test_pixels_of_another_type_need_a_scale(tmp_path, found, trained):
         pass
     with opened_scene(path, 3, trained, Reading(scale=(1.0, 0.0))) as scene:
         assert scene.read((0, 0, 2, 2))[0].dtype == trained
+
+
+@pytest.mark.parametrize(
+    ("found", "trained", "example", "most"),
+    [
+        ("uint16", "uint8", "0.0255 makes 0 to 255 of 0 to 10000", 10000),
+        ("int16", "uint8", "0.0255 makes 0 to 255 of 0 to 10000", 10000),
+        ("float32", "uint8", "255 makes 0 to 255 of 0 to 1", 1),
+        ("float64", "uint16", "65535 makes 0 to 65535 of 0 to 1", 1),
+        ("uint8", "uint16", "257 makes 0 to 65535 of 0 to 255", 255),
+    ],
+)
+def test_the_scale_that_is_proposed_fills_the_range(tmp_path, found, trained, example, most):
+    path = write(tmp_path / "a.tif", (image_of("float64") / 250 * most).astype(found))
+    told = rf"holds pixels of {found}, .*\(for example, {example}\)"
+    with pytest.raises(DataError, match=told), opened_scene(path, 3, trained, Reading()):
+        pass
+    factor, highest = float(example.split()[0]), np.iinfo(trained).max
+    with opened_scene(path, 3, trained, Reading(scale=(factor, 0.0))) as scene:
+        pixels, _ = scene.read((0, 0, *scene.size))
+    assert 0.9 * highest < pixels.max() <= highest
+    assert pixels.max() > 2 * pixels.mean() * 0.9

@@ -51,6 +51,30 @@ def test_without_internet_the_error_names_both_other_ways(monkeypatch):
         read_encoder_weights("resnet50", "imagenet")
 
 
+@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 cut short"])
+def test_a_damaged_file_that_torch_keeps_is_told_by_its_name(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    kept = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(content)
+    with pytest.raises(WeightsError, match=f"in {kept} .*; remove that file, train from scratch") as error:
+        read_encoder_weights("resnet18", "imagenet")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("first", [torch.zeros(3), torch.zeros(64, 0, 7, 7), torch.zeros(())])
+def test_a_first_convolution_of_another_shape_is_refused(first):
+    state = {**resnet18(weights=None).state_dict(), "conv1.weight": first}
+    with pytest.raises(WeightsError, match="do not fit"):
+        load_encoder_weights(UNet(4, encoder="resnet18").encoder, state)
+
+
+def test_names_that_are_no_text_are_no_state_dict(tmp_path):
+    torch.save({0: torch.zeros(2)}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="is not a state dict"):
+        read_encoder_weights("resnet18", str(tmp_path / "w.pth"))
+
+
 def test_weights_of_another_encoder_are_refused(tmp_path):
     path = tmp_path / "resnet34.pth"
     torch.save(resnet34(weights=None).state_dict(), path)
