@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .data.palette import ClassTable
+from .config import DataConfig
+from .data.palette import ONE_CLASS, ClassTable
 
 EXAMPLES = 5  # ids or names given for each finding
 
@@ -91,6 +92,7 @@ class Report:
         mismatches: Pairs of different size; under "skip" they are not in the shares.
         displaced: Masks that lie elsewhere than their image.
         off_palette: What the masks hold beside the class table; counted as ignored.
+        hidden: Classes whose pixels the mask files call nodata; counted as ignored.
         observed: What the masks hold, if there is no class table.
         classes: Every real class.
         ignored: What the class table leaves out, "name: colour or value".
@@ -116,6 +118,7 @@ class Report:
     mismatches: tuple[Mismatch, ...]
     displaced: tuple[Displaced, ...]
     off_palette: tuple[Seen, ...]
+    hidden: tuple[Seen, ...]
     observed: tuple[Seen, ...]
     classes: tuple[ClassShare, ...]
     ignored: tuple[str, ...]
@@ -141,16 +144,20 @@ class Report:
         return {"ok": self.ok, **asdict(self), "absent": list(self.absent)}
 
 
-def find_problems(report: Report, classes: ClassTable | None, mismatch: str, usable: int) -> Iterator[Problem]:
+def find_problems(report: Report, classes: ClassTable | None, config: DataConfig, usable: int) -> Iterator[Problem]:
     """The problems that follow from the facts of a report.
 
     Args:
         report: Its own problems are not looked at.
         classes: The class table, if there is one.
-        mismatch: What training does with pairs of different size.
+        config: What training does with pairs of different size, and with files that cannot be read.
         usable: Pairs that can be trained on.
     """
-    yield from _file_problems(report, mismatch, usable)
+    yield from _file_problems(report, config, usable)
+    if len(report.classes) == 1:
+        yield Problem(f"{report.classes[0].name} is the only class of the table", ONE_CLASS, fatal=True)
+    if report.hidden:
+        yield _hidden_problem(report)
     if classes is None and report.pairs:
         yield Problem(
             "there is no class table",
@@ -174,24 +181,31 @@ def find_problems(report: Report, classes: ClassTable | None, mismatch: str, usa
         yield _off_palette_problem(report)
 
 
-def _file_problems(report: Report, mismatch: str, usable: int) -> Iterator[Problem]:
+def _file_problems(report: Report, config: DataConfig, usable: int) -> Iterator[Problem]:
     if report.unreadable:
         first = report.unreadable[0]
         what = f"{len(report.unreadable)} files cannot be used: {_examples(f.path for f in report.unreadable)}"
-        yield Problem(f"{what}. {first.path} {first.reason}", "so for each of them", fatal=True)
+        fatal = config.unreadable == "error"
+        yield Problem(f"{what}. {first.path} {first.reason}", "so for each of them", fatal=fatal)
     if report.mismatches:
         yield Problem(
             f"{len(report.mismatches)} masks have another size than their image: "
             f"{_examples(entry.id for entry in report.mismatches)}",
             "correct them, or go on with --mismatch crop (to what they share) or skip",
-            fatal=mismatch == "error",
+            fatal=config.mismatch == "error",
         )
     if not usable:
         yield Problem("there is no pair to learn from", "add masks, or see the problems above", fatal=True)
     for what, kinds in (("numbers of bands", report.bands), ("types of pixels", report.dtypes)):
         if len(kinds) > 1:
             found = ", ".join(f"{kind} in {count} images" for kind, count in kinds.items())
-            yield Problem(f"different {what}: {found}", "convert the images to one kind", fatal=True)
+            cure = "convert the images to one kind"
+            if what == "numbers of bands":
+                cure += (
+                    ", and tell in the files whether their last band is transparency (gdal_translate -colorinterp_4 "
+                    "undefined); one that they call alpha is judged by the pixels at its centre"
+                )
+            yield Problem(f"different {what}: {found}", cure, fatal=True)
     if report.displaced:
         names, reason = _examples(entry.id for entry in report.displaced), report.displaced[0].reason
         what = f"{len(report.displaced)} masks do not lie where their image does: {names}. Of the first: {reason}"
@@ -203,6 +217,18 @@ def _file_problems(report: Report, mismatch: str, usable: int) -> Iterator[Probl
         names = _examples(report.images_without_mask)
         what = f"{len(report.images_without_mask)} images among labelled ones have no mask: {names}"
         yield Problem(what, "add the masks if they should have one; they count as unlabelled", fatal=False)
+
+
+def _hidden_problem(report: Report) -> Problem:
+    items = "; ".join(
+        f"{seen.item} in {seen.tiles} masks, such as that of {seen.examples[0]}" for seen in report.hidden
+    )
+    return Problem(
+        f"{sum(seen.pixels for seen in report.hidden)} mask pixels of classes are nodata by their files and count as "
+        f"ignored: {items}",
+        "if the classes are meant, take the nodata value out of the masks (gdal_edit.py -unsetnodata MASK)",
+        fatal=False,
+    )
 
 
 def _off_palette_problem(report: Report) -> Problem:

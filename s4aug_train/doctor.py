@@ -1,7 +1,7 @@
 """The doctor: what is in a data set, what is wrong with it, and whether training would fail."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .config import DataConfig
+from .data.cache import check_pixels
 from .data.dataset import Division, division_of
 from .data.decoding import observed
 from .data.layouts import Listing, TileFile
@@ -32,6 +33,7 @@ class _Finding:
     nodata: int = 0
     counts: np.ndarray = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
     off_palette: Counter[str] = field(default_factory=Counter)
+    hidden: Counter[str] = field(default_factory=Counter)
     observed: Counter[str] = field(default_factory=Counter)
     unreadable: tuple[Unreadable, ...] = ()
     displacement: str | None = None
@@ -49,8 +51,7 @@ def inspect(
     classes: ClassTable | None,
     *,
     labeled: int | None = None,
-    val: int = DataConfig.val,
-    mismatch: str = "error",
+    config: DataConfig = DataConfig(),  # noqa: B008  # frozen
     workers: int = 2,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -60,19 +61,19 @@ def inspect(
         listing: The tiles.
         classes: The class table; without one the masks' values or colours are counted.
         labeled: Labelled tiles that training would draw; None: whatever there is will do.
-        val: Validation tiles that it would hold out, as in the settings.
-        mismatch: What training does with pairs of different size: "error", "crop" or "skip".
+        config: What training would hold out (`val`, `split_seed`) and do with pairs of different size (`mismatch`)
+            and with files that cannot be read (`unreadable`), and whether it takes images without masks (`unpaired`).
         workers: Threads that decode.
         on_progress: Called with (tiles done, tiles in all) after every tile.
     """
-    division, problems = _plan(listing, labeled, val)
     findings = []
     with ThreadPoolExecutor(max_workers=workers) as pool:
         for finding in pool.map(lambda tile: _examine(tile, classes), listing.tiles):
             findings.append(finding)
             if on_progress is not None:
                 on_progress(len(findings), len(listing.tiles))
-    report = _report(listing, classes, mismatch, findings, division)
+    division, problems = _plan(replace(listing, tiles=_kept(findings, config)), labeled, config)
+    report = _report(listing, classes, config, findings, division)
     return replace(report, problems=tuple(sorted((*report.problems, *problems), key=lambda problem: not problem.fatal)))
 
 
@@ -107,10 +108,10 @@ def _examine(tile: TileFile, classes: ClassTable | None) -> _Finding:
         return finding
     try:
         mask = read_info(tile.mask)
-        counts, off, seen = _examine_mask(mask, finding.image, classes)
+        held = _examine_mask(mask, finding.image, classes)
         if finding.image is not None:
             finding = replace(finding, displacement=read_displacement(tile.image, tile.mask))
-        return replace(finding, mask=mask.size, counts=counts, off_palette=off, observed=seen)
+        return replace(finding, mask=mask.size, **held)
     except (DataError, OSError) as error:
         return replace(finding, unreadable=(*finding.unreadable, _unreadable(tile.mask, error)))
 
@@ -121,6 +122,7 @@ def _unreadable(path: Path, error: Exception) -> Unreadable:
 
 def _examine_image(image: RasterInfo) -> tuple[int, int]:
     """Pixels, and those that are not real."""
+    check_pixels(image)
     pixels, nodata = 0, 0
     for (_, _, height, width), _, valid in read_strips(image):
         pixels += height * width
@@ -128,41 +130,59 @@ def _examine_image(image: RasterInfo) -> tuple[int, int]:
     return pixels, nodata
 
 
-def _examine_mask(
-    mask: RasterInfo, image: RasterInfo | None, classes: ClassTable | None
-) -> tuple[np.ndarray, Counter[str], Counter[str]]:
-    """Label counts over the area that image and mask share, off-palette items, and all items."""
+def _examine_mask(mask: RasterInfo, image: RasterInfo | None, classes: ClassTable | None) -> dict[str, Any]:
+    """`counts`, `off_palette`, `hidden` and `observed` of a finding, over the area that image and mask share."""
     counts = np.zeros(256, dtype=np.int64)
-    off: Counter[str] = Counter()
-    seen: Counter[str] = Counter()
+    off, hidden, seen = Counter[str](), Counter[str](), Counter[str]()
     height, width = mask.size if image is None else np.minimum(mask.size, image.size).tolist()
     for (top, _, rows, _), raw, real in read_strips(mask):
         shared = raw[:, : max(0, min(rows, height - top)), :width]
         if not shared.size:
             continue
+        real = None if real is None else real[: shared.shape[1], :width]
+        told = shared if real is None else shared[:, real][:, None]  # [C, 1, N]
         if classes is None:
-            seen.update(observed(shared, mask.palette))
+            seen.update(observed(told, mask.palette))
             continue
         labels, unknown = classes.decode(shared, mask.palette, where=str(mask.path))
+        if real is not None:
+            unknown = classes.decode(told, mask.palette, where=str(mask.path))[1]
+            under = np.bincount(labels[~real], minlength=256)[: len(classes.names)]
+            hidden.update({name: int(count) for name, count in zip(classes.names, under, strict=True) if count})
         off.update(unknown)
         if image is not None and image.masked:
             valid = read_valid(image.path, (top, 0, *labels.shape))
             labels = labels if valid is None else np.where(valid, labels, IGNORE)
         if real is not None:
-            labels = np.where(real[: labels.shape[0], :width], labels, IGNORE)
+            labels = np.where(real, labels, IGNORE)
         counts += np.bincount(labels.ravel(), minlength=256)
-    return counts, off, seen
+    return {"counts": counts, "off_palette": off, "hidden": hidden, "observed": seen}
 
 
-def _plan(listing: Listing, labeled: int | None, val: int) -> tuple[Division, tuple[Problem, ...]]:
+def _kept(findings: Sequence[_Finding], config: DataConfig) -> tuple[TileFile, ...]:
+    """The tiles that training would not leave out."""
+    return tuple(
+        f.tile
+        for f in findings
+        if not (f.mismatch and config.mismatch == "skip") and not (f.unreadable and config.unreadable == "skip")
+    )
+
+
+def _plan(listing: Listing, labeled: int | None, config: DataConfig) -> tuple[Division, tuple[Problem, ...]]:
     """Pairs to train on and to hold out, by tiles.csv or by number, and what is wrong with that."""
-    division = Division(0, 0)
+    division, bare = Division(0, 0), config.unpaired and bool(listing.unlabelled)
     try:
-        division = division_of(listing, read_groups(listing.root), DataConfig(val=val))
+        division = division_of(listing, read_groups(listing.root), config)
         check_counts(labeled or 1, division.training)
-        if labeled is None and division.training < DataConfig.labeled:
-            what = f"fewer than the {DataConfig.labeled} labelled tiles that fit draws by default can be trained on"
-            return division, (Problem(what, f"give fit --labeled {division.training} or fewer", fatal=False),)
+        # Where all are labelled, nothing is left to learn from without.
+        most = division.training if bare else max(1, division.training - 1)
+        if labeled is None and most < config.labeled:
+            what = f"fewer than the {config.labeled} labelled tiles that fit draws by default can be trained on"
+            return division, (Problem(what, f"give fit --labeled {most} or fewer", fatal=False),)
+        if labeled == division.training and not bare:
+            what = f"with {labeled} labelled tiles none is left without label"
+            cure = "give fewer, or further images with --unlabeled; else use --method supervised, sup+affine or full"
+            return division, (Problem(what, cure, fatal=False),)
     except DataError as error:
         what, _, cure = str(error).rpartition("; ")
         return division, (Problem(what, cure, fatal=True),)
@@ -170,11 +190,11 @@ def _plan(listing: Listing, labeled: int | None, val: int) -> tuple[Division, tu
 
 
 def _report(
-    listing: Listing, classes: ClassTable | None, mismatch: str, findings: list[_Finding], division: Division
+    listing: Listing, classes: ClassTable | None, config: DataConfig, findings: list[_Finding], division: Division
 ) -> Report:
     images = [finding.image for finding in findings if finding.image]
     mismatches = tuple(finding.mismatch for finding in findings if finding.mismatch)
-    used = [f for f in findings if f.mask and not (f.mismatch and mismatch == "skip")]
+    used = [f for f in findings if f.mask and not (f.mismatch and config.mismatch == "skip")]
     counts = sum((f.counts for f in used), np.zeros(256, dtype=np.int64))
     labelled_folders = {tile.image.parent for tile in listing.labelled}
     lonely = (tile for tile in listing.unlabelled if tile.image.parent in labelled_folders)
@@ -193,6 +213,7 @@ def _report(
         "mismatches": mismatches,
         "displaced": tuple(Displaced(f.tile.id, f.displacement) for f in findings if f.displacement),
         "off_palette": _seen((f.tile.id, f.off_palette) for f in used),
+        "hidden": _seen((f.tile.id, f.hidden) for f in used),
         "observed": _seen((f.tile.id, f.observed) for f in used),
         "classes": _class_shares(classes, used),
         "ignored": () if classes is None else tuple(f"{e.name} ({e.in_masks})" for e in classes.entries if e.ignored),
@@ -202,7 +223,7 @@ def _report(
         "held_out": division.groups,
         "nodata_share": _share(sum(f.nodata for f in findings), sum(f.pixels for f in findings)),
     }
-    problems = find_problems(Report(**facts, problems=()), classes, mismatch, len(used))
+    problems = find_problems(Report(**facts, problems=()), classes, config, len(used))
     return Report(**facts, problems=tuple(sorted(problems, key=lambda problem: not problem.fatal)))
 
 

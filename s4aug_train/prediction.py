@@ -1,6 +1,7 @@
 """Maps of rasters: made once, whole, and the same whenever they are made."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing
@@ -273,7 +274,8 @@ def _make(segmenter: Segmenter, job: Job, request: MapRequest, told: Callable[[f
 def _older(segmenter: Segmenter, job: Job, request: MapRequest) -> Iterator[Path]:
     """Maps beside those that were made now, which do not go with them."""
     for path, asked in ((job.confidence, request.confidence), (job.probabilities, request.probabilities)):
-        if not asked and is_map(path):
+        # Not Path.is_file, to which a name that is too long is an error.
+        if not asked and os.path.isfile(path) and is_map(path):
             try:
                 _check_same(segmenter, job, request, path)
             except DataError:

@@ -1,16 +1,18 @@
 """What the perturbation of a run would do to a data set: a picture, before anything is trained."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
 from .config import Config
-from .data.cache import load_tiles
+from .data.cache import Tile, load_tiles
 from .data.dataset import NO_CLASSES, Progress, list_tiles
+from .data.layouts import TileFile
 from .data.normalization import choose_normalization
 from .data.pool import Crops, Pool, check_alike
-from .errors import ConfigError
+from .errors import ConfigError, DataError
 from .methods import Batch, Setup, make_method
 from .panels import ROWS, draw_panel
 from .rng import stream_rng, stream_seed
@@ -28,8 +30,8 @@ def preview(config: Config, on_progress: Progress | None = None) -> np.ndarray: 
         DataError: The tiles cannot be read.
     """
     files = list_tiles(config.data, on_progress).tiles
-    chosen = stream_rng(config.train.seed, 0, "preview").permutation(len(files))[:ROWS]
-    tiles = load_tiles([replace(files[int(i)], mask=None) for i in sorted(chosen)], NO_CLASSES)
+    order = stream_rng(config.train.seed, 0, "preview").permutation(len(files)).tolist()
+    tiles = _readable(files, order, skip=config.data.unreadable == "skip")
     check_alike(tiles)
     normalization = choose_normalization(tiles)
     method = make_method(Setup(config, normalization, 1))
@@ -41,6 +43,16 @@ def preview(config: Config, on_progress: Progress | None = None) -> np.ndarray: 
             f"the method {config.method.name} compares no two views; use --method s4net, or another that does"
         )
     return draw_panel(crops, views, normalization)
+
+
+def _readable(files: Sequence[TileFile], order: Sequence[int], *, skip: bool) -> list[Tile]:
+    """The first few tiles of an order, without masks; with `skip` of those that can be read."""
+    for count in range(ROWS, max(ROWS, len(order)) + 1):
+        chosen, why = [replace(files[i], mask=None) for i in sorted(order[:count])], dict[str, str]()
+        tiles = load_tiles(chosen, NO_CLASSES, on_unreadable=why.__setitem__ if skip else None)
+        if len(tiles) == ROWS or (tiles and count >= len(order)):
+            return tiles
+    raise DataError(f"none of {len(order)} tiles can be read, the first: {next(iter(why.values()))}")
 
 
 def _batch(config: Config, crops: Crops) -> Batch:

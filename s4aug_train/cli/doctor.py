@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..config import Config
 from ..errors import DataError
 from ..files import shell_path
+from ..presets import configured
 from .line import one_line
-from .options import data_options, refuse_existing, require_data, settings_of, split_options
+from .options import data_options, refuse_existing, require_data, set_option, settings_of, split_options
 from .reporter import Reporter
 
 if TYPE_CHECKING:
@@ -29,15 +29,22 @@ SHOWN_EXAMPLES = 2  # tiles that hold a colour; --json has more
 @click.command()
 @data_options
 @split_options
+@set_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--write-classes", type=click.Path(path_type=Path), help="Write the class table, or a proposal.")
 @click.option("--write-groups", type=click.Path(path_type=Path), help="Write a tiles.csv: a group for each folder.")
 @click.pass_context
 def doctor(
-    context: click.Context, /, as_json: bool, write_classes: Path | None, write_groups: Path | None, **options: Any
+    context: click.Context,
+    /,
+    as_json: bool,
+    write_classes: Path | None,
+    write_groups: Path | None,
+    assignments: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Check a data set: files, sizes, classes, and whether training would fail (exit 1)."""
-    config = Config().updated(settings_of(options)).data
+    config = configured(settings_of(options, assignments)).data
     require_data(config)
     for path, option in ((write_classes, "--write-classes"), (write_groups, "--write-groups")):
         if path is not None:
@@ -53,8 +60,7 @@ def doctor(
             with_further(listing, config),
             classes,
             labeled=options["labeled"],
-            val=config.val,
-            mismatch=config.mismatch,
+            config=config,
             on_progress=lambda done, total: reporter.progress("checking tiles", done, total),
         )
     if as_json:
@@ -64,7 +70,7 @@ def doctor(
     if write_classes is not None:
         click.echo(one_line(_write_classes(write_classes, classes, report)), err=as_json)
     if write_groups is not None:
-        click.echo(one_line(_write_groups(write_groups, listing)), err=as_json)
+        click.echo(one_line(_write_groups(write_groups, listing, by_path=bool(config.image_pattern))), err=as_json)
     context.exit(0 if report.ok else 1)
 
 
@@ -83,11 +89,12 @@ def _write_classes(path: Path, known: "ClassTable | None", report: "Report") -> 
     )
 
 
-def _write_groups(path: Path, listing: "Listing") -> str:
-    """Write spatial groups to begin with, and say so."""
+def _write_groups(path: Path, listing: "Listing", *, by_path: bool) -> str:
+    """Write spatial groups to begin with, by the folders of ids or of paths, and say so."""
     from ..data.split import groups_by_folder
 
-    groups = groups_by_folder([tile.id for tile in listing.tiles])
+    places = [tile.image.relative_to(listing.root).as_posix() if by_path else tile.id for tile in listing.tiles]
+    groups = groups_by_folder(dict(zip((tile.id for tile in listing.tiles), places, strict=True)))
     groups.write(path)
     count = len(set(groups.group.values()))
     place = listing.root / "tiles.csv"

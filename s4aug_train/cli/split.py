@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ..config import Config
+from ..presets import configured
 from ..records import LeftOut
 from .line import one_line
 from .options import data_options, refuse_existing, require_data, set_option, settings_of, split_options
@@ -19,7 +19,7 @@ from .reporter import Reporter
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Manifest to write (JSON).")
 def split(out: Path, assignments: tuple[str, ...], **options: Any) -> None:
     """Divide tiles into labelled, unlabelled and validation, by seed, stratified by class presence."""
-    config = Config().updated(settings_of(options, assignments))
+    config = configured(settings_of(options, assignments))
     require_data(config.data)
     refuse_existing(out, "--out")
     from ..data.dataset import load_dataset

@@ -26,8 +26,9 @@ from .palette import IGNORE, ClassTable
 from .raster import RasterInfo, read_info, read_strips
 
 # Part of every key: a change of what an entry holds makes new entries.
-VERSION = 1
+VERSION = 2
 DRAFT_LIFE_S = 24 * 3600
+ROWS = 1024  # that are counted at a time
 SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # the machine's lack, not the file's
 
 OnUnreadable = Callable[[str, str], None]  # name, why
@@ -75,7 +76,7 @@ class Tile:
         image: [C, H, W] of uint8, uint16 or float32.
         labels: [H, W] uint8, class index or 255; None without a mask.
         valid: [H, W] bool; None when every pixel is real.
-        class_pixels: Pixels of each class.
+        class_pixels: Pixels of each class, where the image has a real one.
         band_sums: [3, C] float64: real pixels, their sum, the sum of their squares.
     """
 
@@ -185,14 +186,29 @@ def _load_tile(folder: Path, file: TileFile, classes: ClassTable, mismatch: str)
 
 def _tile(file: TileFile, image: Mapping[str, Any], mask: Mapping[str, Any] | None) -> Tile:
     size = np.min([image["size"], mask["size"]], axis=0).tolist() if mask else image["size"]
+    labels = _array_file(mask["folder"] / "pixels.npy", size, file.id, file.mask) if mask else None
+    valid = _array_file(image["folder"] / "valid.npy", size, file.id, file.image) if image["masked"] else None
+    pixels = tuple(mask["class_pixels"]) if mask else ()
+    if labels is not None and mask and (valid is not None or size != list(mask["size"])):
+        pixels = _counted(labels, valid, len(pixels))
     return Tile(
         file.id,
         _array_file(image["folder"] / "pixels.npy", size, file.id, file.image),
-        _array_file(mask["folder"] / "pixels.npy", size, file.id, file.mask) if mask else None,
-        _array_file(image["folder"] / "valid.npy", size, file.id, file.image) if image["masked"] else None,
-        tuple(mask["class_pixels"]) if mask else (),
+        labels,
+        valid,
+        pixels,
         np.array(image["band_sums"]),
     )
+
+
+def _counted(labels: ArrayFile, valid: ArrayFile | None, classes: int) -> tuple[int, ...]:
+    """Pixels of each class where the image has a real one."""
+    counts = np.zeros(256, np.int64)
+    for top in range(0, labels.shape[0], ROWS):
+        rows = slice(top, top + ROWS)
+        part = labels[rows] if valid is None else labels[rows][valid[rows]]
+        counts += np.bincount(part.ravel(), minlength=256)
+    return tuple(counts[:classes].tolist())
 
 
 def _array_file(path: Path, size: Sequence[int], tile: str, source: Path | None) -> ArrayFile:
@@ -267,6 +283,8 @@ def _appearing(home: Path) -> Iterator[Path]:
             with file.open("rb") as content:
                 os.fsync(content.fileno())
         if not (home / "entry.json").exists():
+            # What somebody removed a part of.
+            shutil.rmtree(home, ignore_errors=True)
             draft.rename(home)
     except OSError as error:
         if (home / "entry.json").exists():
@@ -280,7 +298,19 @@ def _appearing(home: Path) -> Iterator[Path]:
             shutil.rmtree(draft, ignore_errors=True)
 
 
+def check_pixels(info: RasterInfo) -> None:
+    """Hold an image to having pixels that can be learned from.
+
+    Raises:
+        UnreadableError: It has numbers of colours, which each file gives as it likes.
+    """
+    if info.palette is not None:
+        why = f"{info.path} holds numbers of a palette: convert it to RGB (gdal_translate -expand rgb)"
+        raise UnreadableError(why, str(info.path))
+
+
 def _decode_image(info: RasterInfo, draft: Path) -> dict[str, Any]:
+    check_pixels(info)
     sums = np.zeros((3, info.bands))
     masked = False
     with (

@@ -12,7 +12,7 @@ from ..files import real_path, shell_path
 from .cache import OnUnreadable, Tile, cache_folder, load_tiles
 from .layouts import Listing, TileFile, choose_classes, find_tiles, find_unlabeled
 from .normalization import Normalization, choose_normalization
-from .palette import ClassEntry, ClassTable
+from .palette import ClassEntry, ClassTable, check_several
 from .pool import check_alike
 from .raster import read_displacement
 from .readable import first_readable
@@ -92,6 +92,7 @@ def class_table(listing: Listing, config: DataConfig) -> ClassTable:
             f"{listing.root} has no class table: give one with --classes FILE (CSV: name,r,g,b or name,value); "
             f"s4aug-train doctor --data {shell_path(listing.root)} --write-classes FILE proposes one from the masks"
         )
+    check_several(classes)
     return classes
 
 

@@ -10,6 +10,7 @@ from .raster import Palette
 IGNORE = 255  # the label of pixels without a class
 MAX_COLORS = 64  # colours or values that a count tells apart; the rest is counted as OTHER
 OTHER = "other"
+MIDDLE = (64, 192)  # of a channel: too far from 0 and 255 for what a lossy picture makes of these
 
 Color = tuple[int, int, int]
 
@@ -19,15 +20,27 @@ _OFF = 256  # in lookup tables: not in the class table, while `IGNORE` means kno
 def decode_corners(
     labels: Mapping[Color, int],
     raw: np.ndarray,  # [C, H, W] uint8
+    *,
+    all_near: bool,
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Labels [H, W] uint8 by corners of the RGB cube, each channel cut at 128, and counts of unknown corners."""
+    """Labels [H, W] uint8 by corners of the RGB cube, each channel cut at 128, and counts of unknown colours.
+
+    Args:
+        labels: By corner.
+        raw: The colours.
+        all_near: As DeepGlobe has it; else a colour with a channel of `MIDDLE` is at no corner, and unknown.
+    """
     cut = raw[:3] >> 7
     codes = cut[0] << 2 | cut[1] << 1 | cut[2]  # [H, W], 0..7
+    far = False if all_near else ((raw[:3] >= MIDDLE[0]) & (raw[:3] < MIDDLE[1])).any(0)
     known = {_code(color, 1, 255): label for color, label in labels.items()}
     lut = np.array([known.get(code, IGNORE) for code in range(8)], dtype=np.uint8)
-    counts = {code: int(np.count_nonzero(codes == code)) for code in range(8) if code not in known}
+    counts = {code: int(np.count_nonzero((codes == code) & ~np.asarray(far))) for code in range(8) if code not in known}
     corner = {code: ",".join(str(255 * (code >> bit & 1)) for bit in (2, 1, 0)) for code in counts}
-    return lut[codes], {corner[code]: count for code, count in counts.items() if count}
+    unknown = {corner[code]: count for code, count in counts.items() if count}
+    if not np.any(far):
+        return lut[codes], unknown
+    return np.where(far, np.uint8(IGNORE), lut[codes]), unknown | _count_codes(_codes(raw)[far])
 
 
 def decode_colors(

@@ -1,11 +1,14 @@
 """The files that a raster's pixels come from."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from .raster import explained, open_raster
 
 # What GDAL reads beside a file: nodata among other things, and a mask.
-BESIDE = (".aux.xml", ".msk")
+MASK = ".msk"
+BESIDE = (".aux.xml", MASK)
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -28,6 +31,11 @@ def parts_of(path: Path) -> list[Path]:
     return list(found)[1:]
 
 
+def beside_of(path: Path, kinds: Sequence[str] = BESIDE) -> list[Path]:
+    """The files of `BESIDE` that a file has; none of a name that would be too long."""
+    return [Path(name) for kind in kinds if os.path.isfile(name := f"{path}{kind}")]
+
+
 def fingerprint(path: Path) -> str:
     """Changes when the file is changed, or one that its pixels come from; opens no image but virtual ones.
 
@@ -36,6 +44,6 @@ def fingerprint(path: Path) -> str:
         UnreadableError: As in `parts_of`.
     """
     files = [path, *parts_of(path)]
-    files += [beside for file in files for each in BESIDE if (beside := file.with_name(file.name + each)).is_file()]
+    files += [beside for file in files for beside in beside_of(file)]
     states = ((file.stat(), file) for file in files)
     return ":".join(dict.fromkeys(f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}" for stat, file in states))

@@ -11,7 +11,7 @@ from ..errors import DataError, UnreadableError
 from .cache import OnUnreadable, Tile
 from .dataset import Dataset
 from .normalization import Normalization, known_normalization, normalization_of
-from .palette import IGNORE, ClassEntry, ClassTable
+from .palette import IGNORE, ClassEntry, ClassTable, check_several
 from .pool import check_alike
 from .readable import first_readable, readable
 from .split import PARTS, Split
@@ -61,11 +61,13 @@ class OwnData:
             skip: Items that cannot be read are left out, then and later; else they are errors.
 
         Raises:
-            DataError: There is no labelled or no validation tile, an item is none, or the parts are not alike.
+            DataError: There is one class alone, no labelled or no validation tile, an item is none, or the parts are
+                not alike.
         """
         left_out: dict[str, str] = {}
         on_unreadable = left_out.__setitem__ if skip else None
         table = ClassTable(tuple(ClassEntry(name, value=i, ignored=False) for i, name in enumerate(self.classes)))
+        check_several(table)
         parts = {
             part: LazyTiles(getattr(self, part) or (), part, len(table.names), masks=part != "unlabeled")
             for part in PARTS

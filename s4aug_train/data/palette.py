@@ -17,6 +17,7 @@ from .decoding import IGNORE as IGNORE
 from .decoding import Color, decode_colors, decode_corners, decode_values, expand
 from .raster import Palette
 
+ONE_CLASS = "so every pixel would be it; give what is around it a class of its own (as background)"
 IGNORED_NAMES = frozenset(
     ["unknown", "unlabeled", "unlabelled", "ignore", "ignored", "void", "nodata", "no_data", "no data"]
 )
@@ -146,9 +147,10 @@ class ClassTable:
         """Turn the pixels of a mask file into labels.
 
         If all colours of the table are corners of the RGB cube (each channel 0 or 255), each
-        channel is cut at 128, because such masks are often not exact; other colours must match
-        exactly. A mask with a colour map is decoded by value if the table has values, else by
-        the colours of the map. A fourth band is ignored.
+        channel is cut at 128, because such masks are often not exact; with other colours than
+        DeepGlobe's, what has a channel from 64 to 191 is none of them. Other colours must match
+        exactly. A mask with a colour map is decoded by value if the table has values, else by the
+        colours of the map. A fourth band is ignored.
 
         Args:
             raw: [C, H, W] as `read_image` gives it.
@@ -175,13 +177,26 @@ class ClassTable:
             )
         _check_color_mask(self, raw, where)
         by_color = {entry.color: label for entry, label in self._labels() if entry.color}
-        return decode_corners(by_color, raw) if _on_corners(self) else decode_colors(by_color, raw)
+        if not _on_corners(self):
+            return decode_colors(by_color, raw)
+        theirs = {entry.color for entry in DEEPGLOBE.entries}
+        return decode_corners(by_color, raw, all_near=set(by_color) == theirs)
 
     def _labels(self) -> Iterator[tuple[ClassEntry, int]]:
         label = 0
         for entry in self.entries:
             yield entry, IGNORE if entry.ignored else label
             label += not entry.ignored
+
+
+def check_several(table: ClassTable) -> None:
+    """Hold a table to something that can be learned.
+
+    Raises:
+        DataError: It has one class, which every pixel would be.
+    """
+    if len(table.names) == 1:
+        raise DataError(f"{table.names[0]} is the only class of the table, {ONE_CLASS}")
 
 
 def _faults(entries: tuple[ClassEntry, ...]) -> Iterator[tuple[int | None, str]]:

@@ -13,7 +13,7 @@ from rasterio.io import DatasetReader
 
 from ..errors import ConfigError, DataError
 from ..files import content_hash, sampled_hash
-from .origins import parts_of
+from .origins import MASK, beside_of, parts_of
 from .raster import Window, data_bands, decoded_dtype, explained, open_raster, read_pixels, valid_pixels
 
 
@@ -122,7 +122,7 @@ def identity(path: Path) -> str:
         UnreadableError: It is no raster.
     """
     files = [path, *parts_of(path)]
-    masks = [mask for file in files if (mask := file.with_name(f"{file.name}.msk")).is_file()]
+    masks = [mask for file in files for mask in beside_of(file, [MASK])]
     with closing(open_raster(path)) as dataset, explained(path):
         place = place_of(dataset)
         points = [[point.row, point.col, point.x, point.y, point.z] for point in place.get("gcps", ())]

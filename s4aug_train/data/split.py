@@ -132,10 +132,14 @@ class Groups:
                 )
 
 
-def groups_by_folder(ids: Sequence[str]) -> Groups:
-    """A group for each folder of tiles; where they are all in one folder, for each tile."""
-    folders = {tile: tile.rpartition("/")[0] or tile for tile in ids}
-    return Groups(folders if len(set(folders.values())) > 1 else {tile: tile for tile in ids}, {})
+def groups_by_folder(places: Mapping[str, str]) -> Groups:
+    """A group for each folder of tiles; where they are all in one folder, for each tile.
+
+    Args:
+        places: Tile id to its path: the id itself, but where patterns make ids without folders.
+    """
+    folders = {tile: path.rpartition("/")[0] or tile for tile, path in places.items()}
+    return Groups(folders if len(set(folders.values())) > 1 else {tile: tile for tile in places}, {})
 
 
 def read_groups(folder: Path) -> Groups | None:
@@ -149,7 +153,7 @@ def read_groups(folder: Path) -> Groups | None:
     if not path.is_file():
         return None
     rows = _rows(path)
-    group = {row["id"]: row["spatial_group"] for row in rows}
+    group = {row["id"]: row["spatial_group"].strip() for row in rows}
     if len(group) < len(rows):
         twice = next(tile for tile, count in Counter(row["id"] for row in rows).items() if count > 1)
         raise DataError(f"{path} has the tile {twice} twice; remove one of its lines")
@@ -200,7 +204,9 @@ def draw_split(
     training = [tile for tile in ids if tile not in held_out]
     check_counts(labeled, len(training))
     order = stratified_order(training, present, seed, "labeled")
-    near = set() if groups is None else groups.together(held_out)
+    # Images without masks too: what tiles.csv holds out is not looked at.
+    named = [] if groups is None else [tile for tile, part in groups.part.items() if part == "val"]
+    near = set() if groups is None else groups.together({*held_out, *named})
     return Split(
         tuple(sorted(order[:labeled])),
         tuple(sorted(order[labeled:]) + sorted(set(others) - near)),
@@ -279,10 +285,17 @@ def held_out_by_groups(ids: Sequence[str], val: int, seed: int, groups: Groups) 
             raise DataError(f"tiles.csv lacks the tile {tile} (it has {known}, for example); add a line for each tile")
         members.setdefault(groups.group[tile], []).append(tile)
     names = sorted(members)
+    if len(names) == 1:
+        raise DataError(
+            f"all tiles with a mask are in the spatial group {names[0]} of tiles.csv, so none can be held out; make "
+            f"several groups, or remove the file"
+        )
     chosen: set[str] = set()
     for i in stream_rng(seed, 0, "val").permutation(len(names)):
-        if len(chosen) < validation_count(len(ids), val):
-            chosen.update(members[names[i]])
+        group = members[names[i]]
+        # Something must be left to train on.
+        if len(chosen) < validation_count(len(ids), val) and len(chosen) + len(group) < len(ids):
+            chosen.update(group)
     return chosen, f"{len(chosen)} tiles in whole spatial groups ({_listed(groups.names(chosen))}) by seed {seed}"
 
 
@@ -301,7 +314,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if not rows or not {"id", "spatial_group"} <= rows[0].keys():
         raise DataError(f"{path} needs the columns id,spatial_group and may have split; got {list(rows[:1])}")
     for number, row in enumerate(rows, 1):
-        if not row["id"] or not row["spatial_group"]:
+        if not row["id"] or not (row["spatial_group"] or "").strip():
             raise DataError(f"{path}, tile {number}: no id or no spatial_group; fill the line or remove it")
     return rows
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from s4aug_train.cli.doctor import doctor as doctor_command
 from s4aug_train.cli.doctor import print_report
+from s4aug_train.config import DataConfig
 from s4aug_train.data.layouts import choose_classes, find_tiles
 from s4aug_train.data.palette import DEEPGLOBE, ClassEntry, ClassTable
 from s4aug_train.doctor import Report, inspect, proposed_classes
@@ -45,7 +46,7 @@ def folder(tmp_path) -> Path:
 
 
 def examine(folder: Path, classes: ClassTable | None = TABLE, mismatch: str = "error") -> Report:
-    return inspect(find_tiles(folder), classes, mismatch=mismatch)
+    return inspect(find_tiles(folder), classes, config=DataConfig(mismatch=mismatch))
 
 
 def fatal(report: Report) -> str:
@@ -235,7 +236,7 @@ def test_the_command_exits_with_the_verdict(folder):
     assert f"3 classes proposed; name them in it, and give it as --classes {table}" in " ".join(text.split("\n"))
     code, text = command("--data", str(folder), "--classes", str(table))
     assert code == 0
-    assert "--labeled 2 or fewer" in text
+    assert "--labeled 1 or fewer" in text
     code, text = command("--data", str(folder), "--classes", str(table), "--labeled", "3")
     assert code == 1
     assert "use --labeled 2 or fewer" in text
@@ -333,7 +334,7 @@ def test_dubai_sizes_and_colours_are_those_that_pillow_counts(tmp_path):
     folder = real("dubai")
     (tmp_path / "dubai.csv").write_text(DUBAI)
     listing = find_tiles(folder)
-    report = inspect(listing, choose_classes(listing, tmp_path / "dubai.csv"), mismatch="crop")
+    report = inspect(listing, choose_classes(listing, tmp_path / "dubai.csv"), config=DataConfig(mismatch="crop"))
     assert not report.unreadable
     differ, black, water = set(), 0, 0
     for tile in listing.labelled:

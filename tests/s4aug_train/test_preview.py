@@ -7,7 +7,7 @@ from PIL import Image
 
 from s4aug_train.cli import main
 from s4aug_train.data.raster import write_image
-from s4aug_train.errors import ConfigError
+from s4aug_train.errors import ConfigError, DataError
 from s4aug_train.presets import configured
 from s4aug_train.preview import preview
 from tests.s4aug_train.command import call, failure
@@ -46,6 +46,25 @@ def test_few_tiles_and_tiles_smaller_than_the_crop_are_shown(tmp_path):
     write_image(tmp_path / "images" / "a.png", np.random.default_rng(0).integers(0, 256, (3, 40, 90), np.uint8))
     write_image(tmp_path / "masks" / "a.png", np.zeros((1, 40, 90), np.uint8))
     assert preview(configured({"data.path": str(tmp_path), "train.crop": 64})).shape[2] == 3
+
+
+def test_tiles_that_cannot_be_read_give_way_where_they_are_to_be_left_out(tmp_path):
+    images = [np.random.default_rng(i).integers(0, 256, (3, 70, 70), np.uint8) for i in range(6)]
+    for number, image in enumerate(images):
+        write_image(tmp_path / "images" / f"{number}.png", image)
+    write_image(tmp_path / "masks" / "0.png", np.zeros((1, 70, 70), np.uint8))
+    settings = {"data.path": str(tmp_path), "train.crop": 64}
+    before = preview(configured(settings))
+    (tmp_path / "images" / "6.png").write_bytes(b"no image")
+    (tmp_path / "images" / "7.png").write_bytes(b"no image")
+    seen = {s: preview(configured({**settings, "data.unreadable": "skip", "train.seed": s})).shape for s in range(5)}
+    assert set(seen.values()) == {before.shape}
+    with pytest.raises(DataError, match=r"[67]\.png"):
+        [preview(configured({**settings, "train.seed": seed})) for seed in range(5)]
+    for number in range(6):
+        (tmp_path / "images" / f"{number}.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="none of 8 tiles can be read, the first: "):
+        preview(configured({**settings, "data.unreadable": "skip"}))
 
 
 def test_a_method_without_two_views_is_told(picture):

@@ -52,6 +52,20 @@ def test_tiles_are_the_pixels_and_labels_that_pillow_reads(tmp_path):
         assert tile.class_pixels == ((truth == 0).sum(), (truth == 1).sum())
 
 
+@pytest.mark.parametrize("rows", [7, 1024])
+def test_classes_are_counted_where_the_image_is_real_and_there(tmp_path, monkeypatch, rows):
+    monkeypatch.setattr(cache, "ROWS", rows)
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(1, 256, (3, 40, 30)).astype(np.uint8), rng.integers(1, 3, (43, 28)).astype(np.uint8)
+    image[:, :15] = 0
+    (tmp_path / "data").mkdir()
+    tiff(tmp_path / "data" / "x.tif", image, nodata=0)
+    Image.fromarray(mask).save(tmp_path / "data" / "x_mask.png")
+    (tile,) = load_tiles([TileFile("x", tmp_path / "data/x.tif", tmp_path / "data/x_mask.png")], TABLE, mismatch="crop")
+    seen = mask[15:40, :28]
+    assert tile.class_pixels == ((seen == 1).sum(), (seen == 2).sum())
+
+
 def test_an_image_without_a_mask_has_no_labels(tmp_path):
     (tile,) = load_tiles([TileFile("x", pair(tmp_path / "data").image, None)], TABLE)
     assert tile.labels is None
@@ -172,7 +186,7 @@ def test_every_dtype_keeps_its_values_and_nodata_is_not_real(tmp_path, dtype):
     expected[3:5, 2:] = False
     np.testing.assert_array_equal(np.asarray(tile.valid), expected)
     np.testing.assert_array_equal(np.asarray(tile.labels), np.where(mask[0] == 2, 1, 255))
-    assert tile.class_pixels == (0, 10 * 13)
+    assert tile.class_pixels == (0, (expected & (mask[0] == 2)).sum())
     assert tile.band_sums[0].tolist() == [expected.sum()] * 5
 
 

@@ -52,6 +52,17 @@ def test_whoever_finishes_second_takes_the_entry_of_the_first(tmp_path, folder, 
     assert drafts(folder) == []
 
 
+def test_an_entry_of_which_a_part_was_removed_is_made_again(tmp_path, folder):
+    file = pair(tmp_path / "data")
+    (first,) = load_tiles([file], TABLE)
+    for entry in entries(folder):
+        (entry / "entry.json").unlink()
+    (again,) = load_tiles([file], TABLE)
+    np.testing.assert_array_equal(np.asarray(again.image), pixels(file.image))
+    np.testing.assert_array_equal(np.asarray(again.labels), labels_of(file.mask))
+    assert (first.id, drafts(folder)) == (again.id, [])
+
+
 @pytest.mark.parametrize("failure", [RuntimeError("crash"), MemoryError(), DataError("bad pixels")])
 def test_a_crash_while_decoding_leaves_neither_entry_nor_draft(tmp_path, folder, monkeypatch, failure):
     file = pair(tmp_path / "data")

@@ -50,6 +50,18 @@ def test_corner_colours_decode_as_a_loop_over_cut_pixels():
     assert list(off) == ["255,0,0"]
 
 
+def test_colours_far_from_a_corner_are_none_of_a_table_that_is_not_deepglobes():
+    table = ClassTable((ClassEntry("background", (255, 255, 255)), ClassEntry("road", (255, 255, 0))))
+    named = [(255, 255, 255), (255, 255, 0), (240, 200, 20), (255, 0, 0), (159, 129, 183), (255, 195, 128), (64, 0, 0)]
+    pixels = np.array(named, np.uint8)[np.random.default_rng(0).integers(0, len(named), (29, 31))]
+    labels, off = table.decode(pixels.transpose(2, 0, 1))
+    known = {named[0]: 0, named[1]: 1, named[2]: 1}
+    expected = [[known.get(tuple(color), IGNORE) for color in row] for row in pixels.tolist()]
+    np.testing.assert_array_equal(labels, expected)
+    counted = Counter(tuple(color) for row in pixels.tolist() for color in row)
+    assert off == {",".join(map(str, color)): counted[color] for color in named[3:]}
+
+
 def test_deepglobe_colours_are_their_classes():
     colors = [
         (0, 255, 255),

@@ -184,6 +184,38 @@ def test_a_tiles_csv_without_a_split_column_gives_groups_alone(tmp_path):
     assert read_groups(tmp_path) == Groups({"a": "g1", "b": "g1"}, {})
 
 
+def test_spaces_around_a_group_make_no_other_one(tmp_path):
+    csv_of(tmp_path, "id,spatial_group", "a, g1", "b,g1 ", "c,g1")
+    assert read_groups(tmp_path).names("abc") == ("g1",)
+    csv_of(tmp_path, "id,spatial_group", "a, ")
+    with pytest.raises(DataError, match="no id or no spatial_group"):
+        read_groups(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_group_is_always_left_to_train_on(seed):
+    ids = [f"t{number:03d}" for number in range(340)]
+    groups = Groups({tile: "large" if number < 300 else "small" for number, tile in enumerate(ids)}, {})
+    held, _ = held_out_by_groups(ids, 85, seed, groups)
+    assert len(held) in (40, 300)
+
+
+def test_one_group_is_told_for_what_it_is():
+    with pytest.raises(DataError, match=r"spatial group all of tiles\.csv, so none can be held out; make several"):
+        held_out_by_groups(["a", "b"], 1, 0, Groups({"a": "all", "b": "all"}, {}))
+
+
+def test_images_without_masks_that_tiles_csv_holds_out_are_not_trained_on():
+    pixels = tiles(20)
+    names = [*pixels, "u1", "u2", "u3"]
+    group = {tile: tile for tile in names} | {"u3": "far"}
+    part = dict.fromkeys([*sorted(pixels)[:5], "u1"], "val")
+    split = drawn(pixels, ["u1", "u2", "u3"], labeled=5, groups=Groups(group, part))
+    assert {*split.unlabeled} & {"u1", "u2", "u3"} == {"u2", "u3"}
+    beside = Groups({**group, "u2": "u1"}, part)
+    assert {*drawn(pixels, ["u1", "u2", "u3"], labeled=5, groups=beside).unlabeled} & {"u1", "u2", "u3"} == {"u3"}
+
+
 @pytest.mark.parametrize(
     ("ids", "groups"),
     [
@@ -194,7 +226,7 @@ def test_a_tiles_csv_without_a_split_column_gives_groups_alone(tmp_path):
     ],
 )
 def test_folders_become_groups_that_can_be_read_again(tmp_path, ids, groups):
-    groups_by_folder(ids).write(tmp_path / "tiles.csv")
+    groups_by_folder({tile: tile for tile in ids}).write(tmp_path / "tiles.csv")
     assert read_groups(tmp_path) == Groups(dict(zip(ids, groups, strict=True)), {})
 
 
@@ -245,7 +277,7 @@ def test_validation_tiles_that_leave_none_to_train_on_are_refused():
     with pytest.raises(DataError, match="leave no tile with a mask to train on"):
         drawn({"a": [1]}, labeled=1)
     with pytest.raises(DataError, match="leave no tile with a mask to train on"):
-        drawn(tiles(), labeled=1, groups=Groups(dict.fromkeys(tiles(), "one"), {}))
+        drawn(tiles(), labeled=1, groups=Groups(grouped(tiles()), dict.fromkeys(tiles(), "val")))
 
 
 def test_a_written_split_reads_back(tmp_path):
