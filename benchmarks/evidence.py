@@ -142,7 +142,8 @@ def gather(runs: Path) -> None:
         raise SystemExit(f"no run in {runs} is finished; run the commands first")
     anew = {(one.arm, one.seed) for one in found}
     known = from_csv(NUMBERS.read_text()) if NUMBERS.exists() else []
-    every = [*found, *(one for one in known if (one.arm, one.seed) not in anew)]
+    whole = {(name, seed) for name, runs in last(known).items() for seed in runs}  # not of another budget
+    every = [*found, *(one for one in known if one.arm in names and (one.arm, one.seed) in whole - anew)]
     write_text(NUMBERS, to_csv(sorted(every, key=lambda one: (names.index(one.arm), one.seed, one.step))))
     write()
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from .config import DataConfig
 from .data.cache import check_pixels
-from .data.dataset import Division, division_of
+from .data.dataset import FURTHER, Division, division_of
 from .data.decoding import observed
 from .data.layouts import Listing, TileFile
 from .data.palette import IGNORE, ClassEntry, ClassTable
@@ -44,6 +44,12 @@ class _Finding:
         if self.image is None or self.mask is None or self.image.size == self.mask:
             return None
         return Mismatch(self.tile.id, self.image.size, self.mask)
+
+    def is_skipped(self, config: DataConfig) -> bool:
+        """Whether training leaves the tile out."""
+        if self.mismatch and config.mismatch == "skip":
+            return True
+        return bool(self.unreadable) and config.unreadable == "skip"
 
 
 def inspect(
@@ -161,26 +167,24 @@ def _examine_mask(mask: RasterInfo, image: RasterInfo | None, classes: ClassTabl
 
 def _kept(findings: Sequence[_Finding], config: DataConfig) -> tuple[TileFile, ...]:
     """The tiles that training would not leave out."""
-    return tuple(
-        f.tile
-        for f in findings
-        if not (f.mismatch and config.mismatch == "skip") and not (f.unreadable and config.unreadable == "skip")
-    )
+    return tuple(f.tile for f in findings if not f.is_skipped(config))
 
 
 def _plan(listing: Listing, labeled: int | None, config: DataConfig) -> tuple[Division, tuple[Problem, ...]]:
     """Pairs to train on and to hold out, by tiles.csv or by number, and what is wrong with that."""
-    division, bare = Division(0, 0), config.unpaired and bool(listing.unlabelled)
+    # Those of --unlabeled are taken in any case.
+    bare = [tile for tile in listing.unlabelled if config.unpaired or tile.id.startswith(FURTHER)]
+    division = Division(0, 0)
     try:
         division = division_of(listing, read_groups(listing.root), config)
         check_counts(labeled or 1, division.training)
         # Where all are labelled, nothing is left to learn from without.
         most = division.training if bare else max(1, division.training - 1)
-        if labeled is None and most < config.labeled:
+        if labeled is None and division.training < config.labeled:
             what = f"fewer than the {config.labeled} labelled tiles that fit draws by default can be trained on"
             return division, (Problem(what, f"give fit --labeled {most} or fewer", fatal=False),)
-        if labeled == division.training and not bare:
-            what = f"with {labeled} labelled tiles none is left without label"
+        if (labeled or config.labeled) == division.training and not bare:
+            what = f"with {division.training} labelled tiles none is left without label"
             cure = "give fewer, or further images with --unlabeled; else use --method supervised, sup+affine or full"
             return division, (Problem(what, cure, fatal=False),)
     except DataError as error:
@@ -194,7 +198,7 @@ def _report(
 ) -> Report:
     images = [finding.image for finding in findings if finding.image]
     mismatches = tuple(finding.mismatch for finding in findings if finding.mismatch)
-    used = [f for f in findings if f.mask and not (f.mismatch and config.mismatch == "skip")]
+    used = [f for f in findings if f.mask and not f.is_skipped(config)]
     counts = sum((f.counts for f in used), np.zeros(256, dtype=np.int64))
     labelled_folders = {tile.image.parent for tile in listing.labelled}
     lonely = (tile for tile in listing.unlabelled if tile.image.parent in labelled_folders)

@@ -261,10 +261,10 @@ def _classes_of(listing: Listing, config: Config, checkpoints: Sequence[Named]) 
 
     A table must have the checkpoints' classes.
     """
-    trained = checkpoints[0][1]
-    own = choose_classes(listing, Path(config.data.classes) if config.data.classes else None)
-    if not config.data.classes and real_path(Path(config.data.path)) == real_path(Path(trained.config.data.path)):
-        own = None
+    trained, given = checkpoints[0][1], config.data.classes
+    theirs = trained.config.data.path
+    same = bool(theirs) and real_path(Path(config.data.path)) == real_path(Path(theirs))
+    own = None if same and not given else choose_classes(listing, Path(given) if given else None)
     table = own or trained.classes
     _check_classes(checkpoints, table.names, str(listing.root if own else "the other"))
     return table

@@ -15,7 +15,7 @@ from typing import Any
 from .errors import S4AugTrainError
 
 LONG_BYTES = 200  # of a name, of which disks allow 255
-SAMPLES, SAMPLE_BYTES = 64, 4096  # of `sampled_hash`
+SAMPLE_BYTES = 4096
 
 
 @contextmanager
@@ -159,13 +159,13 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def sampled_hash(path: Path) -> list[Any]:
-    """Size of a file and the SHA-256 (hex, 16 characters) of some of its bytes, spread over all; for JSON."""
+def sampled_hash(path: Path, samples: int) -> list[Any]:
+    """Size of a file and the SHA-256 (hex, 16 characters) of so many parts of it, spread over all; for JSON."""
     size = path.stat().st_size
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        for place in range(SAMPLES):
-            file.seek(max(0, size - SAMPLE_BYTES) * place // (SAMPLES - 1))
+        for place in range(samples):
+            file.seek(max(0, size - SAMPLE_BYTES) * place // (samples - 1))
             digest.update(file.read(SAMPLE_BYTES))
     return [size, digest.hexdigest()[:16]]
 

@@ -80,8 +80,7 @@ def _key(path: Path) -> str:
 def _sources(given: str | Path) -> list[Path]:
     path, text = Path(given), str(given)
     if path.is_dir() or (not path.exists() and any(sign in text for sign in "*?[")):
-        files = [tile.image for tile in find_unlabeled(text)]
         # Where maps lie among rasters, those of an earlier time are no rasters.
-        return [file for file in files if file.suffix != MAP or not is_map(file)]
+        return [tile.image for tile in find_unlabeled(text, lambda file: file.suffix == MAP and is_map(file))]
     # A file that is not there is told when its turn comes, so that the others are done.
     return [path]

@@ -68,7 +68,7 @@ class Made:
         pixels: Of the map of labels, by class; empty where there is none, or one that does not say it.
         placed: Whether the raster says where on earth it lies; not asked again of one that is skipped.
         system_lost: Whether its CRS is one that a GeoTIFF cannot tell, so that the map has none; not asked again, too.
-        older: Maps of it that are there, were not asked for and are of another network or request.
+        older: Maps of it that are there, were not asked for and do not go with those that were made.
     """
 
     job: Job
@@ -187,19 +187,20 @@ def _finished(segmenter: Segmenter, job: Job, request: MapRequest, overwrite: bo
     for path in there:
         if not is_map(path):
             raise DataError(f"{path} is there and is no map of s4aug-train predict; move it, or choose another folder")
-        if not overwrite:
-            _check_same(segmenter, job, request, path)
+    # A raster that is gone leaves its maps as they are.
+    raster = identity(job.source) if there and not overwrite and job.source.exists() else None
+    for path in there if not overwrite else ():
+        _check_same(segmenter, job, request, path, raster)
     return there == wanted and not overwrite
 
 
-def _check_same(segmenter: Segmenter, job: Job, request: MapRequest, path: Path) -> None:
+def _check_same(segmenter: Segmenter, job: Job, request: MapRequest, path: Path, raster: str | None) -> None:
     cure = "remove it, or make it again with --overwrite"
     for file in [job.source, *parts_of(job.source)] if job.source.exists() else []:
         if file.stat().st_mtime > path.stat().st_mtime:
             raise DataError(f"{path} is older than its raster {file}; {cure}")
     tags = read_tags(path)
-    # A raster that is gone leaves its map as it is.
-    if job.source.exists() and RASTER in tags and tags[RASTER] != identity(job.source):
+    if raster is not None and tags.get(RASTER, raster) != raster:
         raise DataError(f"{path} was made of another raster than {job.source}, or before that was changed; {cure}")
     try:
         old = parse_json(tags[MADE_BY])
@@ -242,7 +243,8 @@ def _make(segmenter: Segmenter, job: Job, request: MapRequest, told: Callable[[f
         ExitStack() as stack,
         ThreadPoolExecutor(1) as worker,
     ):
-        outputs = _outputs(segmenter, job, request, scene)
+        raster = identity(job.source)
+        outputs = _outputs(segmenter, job, request, scene, raster)
         # Names are given in reverse: that of labels last.
         writers = [stack.enter_context(output) for output, _ in outputs]
         pending: Future[None] | None = None
@@ -266,18 +268,18 @@ def _make(segmenter: Segmenter, job: Job, request: MapRequest, told: Callable[[f
             raise DataError(f"{job.source} holds no real pixel: all are nodata; leave it out")
         place = scene.place()
     by_class = dict(zip(segmenter.classes.names, counts.tolist(), strict=False))
-    older = tuple(_older(segmenter, job, request))
+    older = tuple(_older(segmenter, job, request, raster))
     # A system, and a transform or control points in it.
     return Made(job, pixels=by_class, placed={"crs"} < place.keys(), system_lost=writers[0].system_lost, older=older)
 
 
-def _older(segmenter: Segmenter, job: Job, request: MapRequest) -> Iterator[Path]:
+def _older(segmenter: Segmenter, job: Job, request: MapRequest, raster: str) -> Iterator[Path]:
     """Maps beside those that were made now, which do not go with them."""
     for path, asked in ((job.confidence, request.confidence), (job.probabilities, request.probabilities)):
         # Not Path.is_file, to which a name that is too long is an error.
         if not asked and os.path.isfile(path) and is_map(path):
             try:
-                _check_same(segmenter, job, request, path)
+                _check_same(segmenter, job, request, path, raster)
             except DataError:
                 yield path
 
@@ -285,10 +287,10 @@ def _older(segmenter: Segmenter, job: Job, request: MapRequest) -> Iterator[Path
 Output = tuple[AbstractContextManager[MapWriter], Callable[[Piece], Tensor]]
 
 
-def _outputs(segmenter: Segmenter, job: Job, request: MapRequest, scene: Scene) -> list[Output]:
+def _outputs(segmenter: Segmenter, job: Job, request: MapRequest, scene: Scene, raster: str) -> list[Output]:
     """The files to write, each with what is made of a piece for it, [bands, h, w] uint8."""
     names, tags = segmenter.classes.names, {"TIFFTAG_SOFTWARE": f"s4aug {__version__}"}
-    tags |= {MADE_BY: _made_by(segmenter, request), RASTER: identity(job.source)}
+    tags |= {MADE_BY: _made_by(segmenter, request), RASTER: raster}
     tags |= {"CLASSES": json.dumps(dict(enumerate(names)))}
     tags |= {f"CLASS_{label}": name for label, name in enumerate(names)}
     labels = MapKind(["class"], segmenter.classes.colors, tags=tags)

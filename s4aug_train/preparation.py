@@ -173,7 +173,9 @@ def _class_pixels(tile: Tile, classes: int) -> np.ndarray:  # [K]
     if tile.class_pixels:
         return np.array(tile.class_pixels)
     assert tile.labels is not None
-    return np.bincount(np.asarray(tile.labels).ravel(), minlength=256)[:classes]
+    labels = np.asarray(tile.labels)
+    real = labels if tile.valid is None else labels[np.asarray(tile.valid)]
+    return np.bincount(real.ravel(), minlength=256)[:classes]
 
 
 def make_loader(

@@ -47,12 +47,16 @@ def preview(config: Config, on_progress: Progress | None = None) -> np.ndarray: 
 
 def _readable(files: Sequence[TileFile], order: Sequence[int], *, skip: bool) -> list[Tile]:
     """The first few tiles of an order, without masks; with `skip` of those that can be read."""
-    for count in range(ROWS, max(ROWS, len(order)) + 1):
-        chosen, why = [replace(files[i], mask=None) for i in sorted(order[:count])], dict[str, str]()
-        tiles = load_tiles(chosen, NO_CLASSES, on_unreadable=why.__setitem__ if skip else None)
-        if len(tiles) == ROWS or (tiles and count >= len(order)):
-            return tiles
-    raise DataError(f"none of {len(order)} tiles can be read, the first: {next(iter(why.values()))}")
+    found, why = dict[int, Tile](), dict[str, str]()
+    for i in order:
+        tiles = load_tiles([replace(files[i], mask=None)], NO_CLASSES, on_unreadable=why.__setitem__ if skip else None)
+        if tiles:
+            found[i] = tiles[0]
+        if len(found) == ROWS:
+            break
+    if not found:
+        raise DataError(f"none of {len(order)} tiles can be read, the first: {next(iter(why.values()))}")
+    return [found[i] for i in sorted(found)]
 
 
 def _batch(config: Config, crops: Crops) -> Batch:

@@ -69,7 +69,7 @@ def training(
         launches = ranks.gathered(ranks.launch)
         began = state.step, state.evaluated
         journal = _journal(run, config, dataset, state, loader, launches, overwrite) if ranks.first else None
-        # An evaluation that the file of metrics has lost is due again.
+        # The last evaluation is due again where the file of metrics has lost it.
         state.evaluated = ranks.gathered(0 if journal is None else journal.metrics.evaluated)[0]
         left_out = LeftOut(dataset.left_out)
         guards = Guards(compared=state.method.valid_by_geometry)
@@ -143,7 +143,7 @@ def _journal(
     if not config.train.tensorboard:
         return Journal(metrics, None)
     panel = partial(state_panel, state, loader, dataset.classes)
-    return Journal(metrics, Board(run, state.step, state.evaluated, panel=panel))
+    return Journal(metrics, Board(run, state.step, metrics.evaluated, panel=panel))
 
 
 def _kept_aside(passed_over: Mapping[Path, str]) -> list[Note]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..files import shell_path
 from ..presets import configured
 from .line import one_line
@@ -44,7 +44,10 @@ def doctor(
     **options: Any,
 ) -> None:
     """Check a data set: files, sizes, classes, and whether training would fail (exit 1)."""
-    config = configured(settings_of(options, assignments)).data
+    given = settings_of(options, assignments)
+    config = configured(given).data
+    if config.split:
+        raise ConfigError("the doctor looks at what fit would draw; leave out data.split")
     require_data(config)
     for path, option in ((write_classes, "--write-classes"), (write_groups, "--write-groups")):
         if path is not None:
@@ -59,7 +62,7 @@ def doctor(
         report = inspect(
             with_further(listing, config),
             classes,
-            labeled=options["labeled"],
+            labeled=config.labeled if "data.labeled" in given else None,
             config=config,
             on_progress=lambda done, total: reporter.progress("checking tiles", done, total),
         )

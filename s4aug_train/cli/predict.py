@@ -132,15 +132,21 @@ def _percent(share: float) -> str:
 
 
 def lost_notes(made: "Sequence[Made]") -> Iterator[str]:
-    """What of each map is not as one would think."""
-    for each in made:
-        if each.system_lost:
-            yield (
-                f"note: a GeoTIFF cannot tell the CRS of {each.job.source}, so {each.job.out} has none: warp the "
-                f"raster to one with an EPSG code (gdalwarp -t_srs), or give the map the raster's"
-            )
-        for path in each.older:
-            yield f"note: {path} is of an earlier network or request: remove it, or ask for it too with --overwrite"
+    """What of the maps is not as one would think."""
+    lost = [each.job for each in made if each.system_lost]
+    if lost:
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        yield (
+            f"note: a GeoTIFF cannot tell the CRS of {lost[0].source}{more}, so {lost[0].out}{more} has none: warp the "
+            f"raster to one with an EPSG code (gdalwarp -t_srs), or give the map the raster's"
+        )
+    older = [path for each in made for path in each.older]
+    if older:
+        more = f" and {len(older) - 1} more" if len(older) > 1 else ""
+        yield (
+            f"note: {older[0]}{more} was there and does not go with the new map (another network, request or raster): "
+            f"remove it, or ask for it too with --overwrite"
+        )
 
 
 def unplaced_note(made: "Sequence[Made]") -> str | None:

@@ -19,7 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import DataError, S4AugTrainError, UnreadableError
-from ..files import parse_json
+from ..files import parse_json, write_json
 from .layouts import TileFile
 from .origins import fingerprint
 from .palette import IGNORE, ClassTable
@@ -190,7 +190,12 @@ def _tile(file: TileFile, image: Mapping[str, Any], mask: Mapping[str, Any] | No
     valid = _array_file(image["folder"] / "valid.npy", size, file.id, file.image) if image["masked"] else None
     pixels = tuple(mask["class_pixels"]) if mask else ()
     if labels is not None and mask and (valid is not None or size != list(mask["size"])):
-        pixels = _counted(labels, valid, len(pixels))
+        # Beside the labels, for the image that they are held against here.
+        counts = mask["folder"] / f"pixels-{image['folder'].name}.json"
+        pixels = _known(counts, len(pixels)) or _counted(labels, valid, len(pixels))
+        with contextlib.suppress(S4AugTrainError):  # a cache that cannot be written to
+            if not counts.exists():
+                write_json(counts, pixels)
     return Tile(
         file.id,
         _array_file(image["folder"] / "pixels.npy", size, file.id, file.image),
@@ -199,6 +204,16 @@ def _tile(file: TileFile, image: Mapping[str, Any], mask: Mapping[str, Any] | No
         pixels,
         np.array(image["band_sums"]),
     )
+
+
+def _known(path: Path, classes: int) -> tuple[int, ...]:
+    """Counts that were written down; none if there are none."""
+    try:
+        counts = parse_json(path.read_text())
+    except (OSError, ValueError):
+        return ()
+    whole = isinstance(counts, list) and len(counts) == classes and all(type(count) is int for count in counts)
+    return tuple(counts) if whole else ()
 
 
 def _counted(labels: ArrayFile, valid: ArrayFile | None, classes: int) -> tuple[int, ...]:
@@ -283,9 +298,7 @@ def _appearing(home: Path) -> Iterator[Path]:
             with file.open("rb") as content:
                 os.fsync(content.fileno())
         if not (home / "entry.json").exists():
-            # What somebody removed a part of.
-            shutil.rmtree(home, ignore_errors=True)
-            draft.rename(home)
+            _put(draft, home)
     except OSError as error:
         if (home / "entry.json").exists():
             return
@@ -296,6 +309,18 @@ def _appearing(home: Path) -> Iterator[Path]:
     finally:
         if draft is not None:
             shutil.rmtree(draft, ignore_errors=True)
+
+
+def _put(draft: Path, home: Path) -> None:
+    """Give a whole draft its name, which a folder may have that somebody removed a part of."""
+    try:
+        draft.rename(home)
+    except OSError:
+        if (home / "entry.json").exists() or not home.exists():
+            raise
+        aside = home.rename(home.parent / f".draft-{os.getpid()}-{os.urandom(4).hex()}")
+        draft.rename(home)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def check_pixels(info: RasterInfo) -> None:

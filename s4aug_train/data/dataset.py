@@ -20,6 +20,7 @@ from .split import Groups, Split, check_counts, draw_split, held_out_by_groups, 
 from .synthetic import write_demo
 
 Progress = Callable[[str, int, int], None]  # what, done, all
+FURTHER = "unlabeled:"  # begins the ids of the images of --unlabeled
 # For tiles whose masks are not looked at.
 NO_CLASSES = ClassTable((ClassEntry("any", value=0, ignored=False),))
 
@@ -251,7 +252,7 @@ def _external(config: DataConfig, listing: Listing) -> list[TileFile]:
     held = [path for tile in listing.tiles for path in (tile.image, tile.mask) if path]
     known = {real_path(path) for path in [*held, *listing.orphan_masks]}
     extra = [tile for tile in find_unlabeled(config.unlabeled) if real_path(tile.image) not in known]
-    return [TileFile(f"unlabeled:{tile.id}", tile.image, None) for tile in extra]
+    return [TileFile(f"{FURTHER}{tile.id}", tile.image, None) for tile in extra]
 
 
 def _named(files: Iterable[TileFile], split: Split, path: Path) -> list[TileFile]:

@@ -4,7 +4,7 @@ import glob
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,12 +114,13 @@ def find_tiles(root: Path, *, image_pattern: str | None = None, mask_pattern: st
     )
 
 
-def find_unlabeled(source: str) -> tuple[TileFile, ...]:
+def find_unlabeled(source: str, is_other: Callable[[Path], bool] = lambda path: False) -> tuple[TileFile, ...]:
     """Find images without regard to masks, sorted by id (the path without its suffix).
 
     Args:
         source: A folder, searched with all folders in it, or a glob such as `scenes/**/*.tif`.
             Files that are the masks of a layout `find_tiles` knows are left out of a folder.
+        is_other: Whether a file is left out too.
 
     Raises:
         DataError: Nothing there, or two images whose names differ in the suffix alone.
@@ -133,6 +134,7 @@ def find_unlabeled(source: str) -> tuple[TileFile, ...]:
         folder, pattern = _before_magic(Path(source))
         matches = (folder / match for match in glob.glob(pattern, root_dir=folder, recursive=True))
         files = sorted(path for path in matches if path.is_file() and _is_image(path.name))
+    files = [path for path in files if not is_other(path)]
     if not files:
         raise DataError(f"no images ({', '.join(sorted(DRIVERS))}) at {source}; give a folder, or a glob in quotes")
     tiles = tuple(TileFile(_id(folder, path), path, None) for path in files)

@@ -109,6 +109,10 @@ class Groups:
         names = set(self.names(held_out))
         return {tile for tile, name in self.group.items() if name in names}
 
+    def held_with(self, val: Collection[str]) -> set[str]:
+        """What is not trained on where some tiles are held out: all of their groups, and what the file names val."""
+        return self.together({*val, *(tile for tile, part in self.part.items() if part == "val")})
+
     def write(self, path: Path) -> None:
         """Write the groups, without parts, as `read_groups` takes them."""
         buffer = io.StringIO()
@@ -123,7 +127,7 @@ class Groups:
         Raises:
             DataError: A group is in validation and in training.
         """
-        near = self.together(split.val)
+        near = self.held_with(split.val)
         for tile in (*split.labeled, *split.unlabeled):
             if tile in near:
                 raise DataError(
@@ -204,9 +208,7 @@ def draw_split(
     training = [tile for tile in ids if tile not in held_out]
     check_counts(labeled, len(training))
     order = stratified_order(training, present, seed, "labeled")
-    # Images without masks too: what tiles.csv holds out is not looked at.
-    named = [] if groups is None else [tile for tile, part in groups.part.items() if part == "val"]
-    near = set() if groups is None else groups.together({*held_out, *named})
+    near = set() if groups is None else groups.held_with(held_out)
     return Split(
         tuple(sorted(order[:labeled])),
         tuple(sorted(order[labeled:]) + sorted(set(others) - near)),

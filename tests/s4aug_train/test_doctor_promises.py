@@ -11,7 +11,7 @@ from PIL import Image
 import s4aug_train
 from s4aug_train.cli import main
 from s4aug_train.config import DataConfig
-from s4aug_train.data.dataset import load_dataset
+from s4aug_train.data.dataset import load_dataset, with_further
 from s4aug_train.data.layouts import find_tiles
 from s4aug_train.data.palette import ClassEntry, ClassTable
 from s4aug_train.doctor import inspect
@@ -103,8 +103,17 @@ def test_where_all_would_be_labelled_it_is_told(folder):
     assert told not in said(inspect(find_tiles(folder), TABLE, labeled=8))
     assert "give fit --labeled 8 or fewer" in said(inspect(find_tiles(folder), TABLE))
     save(folder / "images/more.png", np.zeros((20, 30, 3), np.uint8))
+    save(folder.parent / "far/b.png", np.zeros((20, 30, 3), np.uint8))
     assert told not in said(inspect(find_tiles(folder), TABLE, labeled=9))
-    assert told in said(inspect(find_tiles(folder), TABLE, labeled=9, config=DataConfig(unpaired=False)))
+    alone = DataConfig(unpaired=False)
+    assert told in said(inspect(find_tiles(folder), TABLE, labeled=9, config=alone))
+    assert told in said(inspect(find_tiles(folder), TABLE, config=DataConfig(labeled=9, unpaired=False)))
+    further = with_further(find_tiles(folder), DataConfig(unlabeled=str(folder.parent / "far")))
+    assert told not in said(inspect(further, TABLE, labeled=9, config=alone))
+    assert "but there are 9 training" in failure("split", "--data", folder, "--labeled", 10, "--out", folder / "s.json")
+    result = CliRunner().invoke(main, ["doctor", "--data", str(folder), "--set", "data.labeled=10"])
+    assert (result.exit_code, "but there are 9 training" in " ".join(result.output.split())) == (1, True)
+    assert "leave out data.split" in failure("doctor", "--data", folder, "--set", "data.split=s.json")
 
 
 def test_images_that_are_numbers_of_a_palette_are_refused(folder):

@@ -59,6 +59,14 @@ def test_maps_of_an_earlier_time_are_no_rasters_wherever_they_lie(scenes):
     assert names(jobs_of([scenes / "in" / "maps_a" / "a.tif"], scenes / "out")) == [("a.tif", "a.tif")]
 
 
+def test_a_map_beside_its_picture_is_no_raster_of_the_same_name(scenes):
+    shape = {"driver": "GTiff", "count": 1, "height": 4, "width": 4, "dtype": "uint8", "crs": "EPSG:4326"}
+    with rasterio.open(scenes / "in" / "a.tif", "w", **shape, transform=rasterio.Affine.translation(1, 2)) as dataset:
+        dataset.write(np.zeros((1, 4, 4), np.uint8))
+        dataset.update_tags(**{MADE_BY: "{}"})
+    assert sorted(names(jobs_of([scenes / "in"], scenes / "in"))) == [("a.png", "a.tif"), ("b.jpg", "b.tif")]
+
+
 @pytest.mark.parametrize("given", ["empty", "*.nothing"])
 def test_a_folder_or_glob_without_rasters_is_told(scenes, given):
     (scenes / "empty").mkdir()

@@ -160,10 +160,16 @@ def test_many_rasters_without_place_are_one_note():
 
 def test_what_is_odd_about_maps_is_told():
     job = Job(Path("a.vrt"), Path("out/a.tif"))
-    told = list(lost_notes([Made(job), Made(job, system_lost=True, older=(job.confidence,))]))
-    assert len(told) == 2
-    assert told[0].startswith("note: a GeoTIFF cannot tell the CRS of a.vrt, so out/a.tif has none")
-    assert told[1].startswith("note: out/a_confidence.tif is of an earlier network or request")
+    odd = Made(job, system_lost=True, older=(job.confidence,))
+    one, two = list(lost_notes([Made(job), odd])), list(lost_notes([odd, odd]))
+    assert len(one) == len(two) == 2
+    assert one[0].startswith("note: a GeoTIFF cannot tell the CRS of a.vrt, so out/a.tif has none")
+    assert one[1].startswith("note: out/a_confidence.tif was there and does not go with the new map")
+    assert two[0].startswith(
+        "note: a GeoTIFF cannot tell the CRS of a.vrt and 1 more, so out/a.tif and 1 more has none"
+    )
+    assert two[1].startswith("note: out/a_confidence.tif and 1 more was there")
+    assert list(lost_notes([Made(job)])) == []
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,18 @@ def test_classes_are_counted_where_the_image_is_real_and_there(tmp_path, monkeyp
     (tmp_path / "data").mkdir()
     tiff(tmp_path / "data" / "x.tif", image, nodata=0)
     Image.fromarray(mask).save(tmp_path / "data" / "x_mask.png")
-    (tile,) = load_tiles([TileFile("x", tmp_path / "data/x.tif", tmp_path / "data/x_mask.png")], TABLE, mismatch="crop")
-    seen = mask[15:40, :28]
+    files = [TileFile("x", tmp_path / "data/x.tif", tmp_path / "data/x_mask.png")]
+    (tile,) = load_tiles(files, TABLE, mismatch="crop")
+    seen, count = mask[15:40, :28], cache._counted
     assert tile.class_pixels == ((seen == 1).sum(), (seen == 2).sum())
+    # Counted once, and again where what was written down is damaged.
+    monkeypatch.setattr(cache, "_counted", None)
+    assert load_tiles(files, TABLE, mismatch="crop")[0].class_pixels == tile.class_pixels
+    monkeypatch.setattr(cache, "_counted", count)
+    (written,) = cache.cache_folder().rglob("pixels-*.json")
+    for content in ("[1", "[1]", '{"a": 1}', "[true, 1]"):
+        written.write_text(content)
+        assert load_tiles(files, TABLE, mismatch="crop")[0].class_pixels == tile.class_pixels
 
 
 def test_an_image_without_a_mask_has_no_labels(tmp_path):

@@ -52,6 +52,29 @@ def test_whoever_finishes_second_takes_the_entry_of_the_first(tmp_path, folder, 
     assert drafts(folder) == []
 
 
+def test_a_rival_that_was_first_after_all_keeps_its_entry(tmp_path, folder, monkeypatch):
+    """It gives its draft the name after this one has looked whether the entry is there."""
+    file, inner = TileFile("x", pair(tmp_path / "data").image, None), []
+    put = cache._put
+
+    def overtaken(draft, home):
+        monkeypatch.setattr(cache, "_put", put)
+        inner.extend(load_tiles([file], TABLE))
+        kept = (home / "entry.json").stat().st_ino
+        put_or_not(draft, home)
+        assert (home / "entry.json").stat().st_ino == kept
+
+    def put_or_not(draft, home):
+        with pytest.raises(OSError, match="not empty|exists"):
+            put(draft, home)
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(cache, "_put", lambda draft, home: overtaken(draft, home))
+    (outer,) = load_tiles([file], TABLE)
+    assert outer.image.path == inner[0].image.path
+    assert len(entries(folder)) == 1
+
+
 def test_an_entry_of_which_a_part_was_removed_is_made_again(tmp_path, folder):
     file = pair(tmp_path / "data")
     (first,) = load_tiles([file], TABLE)

@@ -212,6 +212,8 @@ def test_images_without_masks_that_tiles_csv_holds_out_are_not_trained_on():
     part = dict.fromkeys([*sorted(pixels)[:5], "u1"], "val")
     split = drawn(pixels, ["u1", "u2", "u3"], labeled=5, groups=Groups(group, part))
     assert {*split.unlabeled} & {"u1", "u2", "u3"} == {"u2", "u3"}
+    with pytest.raises(DataError, match="spatial group u1 is both in val and in training"):
+        Groups(group, part).check(Split(("t009",), ("u1",), ("t001",)), Path("split.json"))
     beside = Groups({**group, "u2": "u1"}, part)
     assert {*drawn(pixels, ["u1", "u2", "u3"], labeled=5, groups=beside).unlabeled} & {"u1", "u2", "u3"} == {"u3"}
 
