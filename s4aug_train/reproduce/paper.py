@@ -66,8 +66,8 @@ FIGURE_5 = {LAMBDA: TABLE_2["s4net"]}
 OURS = (
     "Ours: the last checkpoint (not the one that is best on the validation tiles), one confusion matrix over whole "
     "validation tiles, which are the same in all runs; the paper does not say which checkpoint it evaluates. The "
-    "baseline sees as many labelled crops in as many steps as S4Net, with flips and no affine motions. Labelled and "
-    "validation tiles are drawn so that each class is among them in its share; the paper divides at random."
+    "baseline sees as many labelled crops in as many steps as S4Net, with flips and no affine motions. Labelled tiles, "
+    "and validation tiles where no tiles.csv groups them, hold each class in its share; the paper divides at random."
 )
 TWO_TABLES = (
     "The paper's Tables 2 and 4 differ for what seems one setting, 100 labels: 62.1 and 65.2 against 63.51 ± 0.97 and "
