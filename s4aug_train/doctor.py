@@ -1,7 +1,7 @@
 """The doctor: what is in a data set, what is wrong with it, and whether training would fail."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -78,7 +78,8 @@ def inspect(
             findings.append(finding)
             if on_progress is not None:
                 on_progress(len(findings), len(listing.tiles))
-    division, problems = _plan(replace(listing, tiles=_kept(findings, config)), labeled, config)
+    kept = tuple(finding.tile for finding in findings if not finding.is_skipped(config))
+    division, problems = _plan(replace(listing, tiles=kept), labeled, config)
     report = _report(listing, classes, config, findings, division)
     return replace(report, problems=tuple(sorted((*report.problems, *problems), key=lambda problem: not problem.fatal)))
 
@@ -163,11 +164,6 @@ def _examine_mask(mask: RasterInfo, image: RasterInfo | None, classes: ClassTabl
             labels = np.where(real, labels, IGNORE)
         counts += np.bincount(labels.ravel(), minlength=256)
     return {"counts": counts, "off_palette": off, "hidden": hidden, "observed": seen}
-
-
-def _kept(findings: Sequence[_Finding], config: DataConfig) -> tuple[TileFile, ...]:
-    """The tiles that training would not leave out."""
-    return tuple(f.tile for f in findings if not f.is_skipped(config))
 
 
 def _plan(listing: Listing, labeled: int | None, config: DataConfig) -> tuple[Division, tuple[Problem, ...]]:

@@ -96,8 +96,9 @@ def _write_groups(path: Path, listing: "Listing", *, by_path: bool) -> str:
     """Write spatial groups to begin with, by the folders of ids or of paths, and say so."""
     from ..data.split import groups_by_folder
 
-    places = [tile.image.relative_to(listing.root).as_posix() if by_path else tile.id for tile in listing.tiles]
-    groups = groups_by_folder(dict(zip((tile.id for tile in listing.tiles), places, strict=True)))
+    root = listing.root
+    places = {t.id: t.image.relative_to(root).as_posix() if by_path else t.id for t in listing.tiles}
+    groups = groups_by_folder(places)
     groups.write(path)
     count = len(set(groups.group.values()))
     place = listing.root / "tiles.csv"
